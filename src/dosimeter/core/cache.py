@@ -1,0 +1,66 @@
+"""Answers by content: what a target said once is never asked again.
+
+The key is the target's fingerprint, the content hash of the record and the number of the repetition; the value is
+one answer, packed without pickle. Safe to share between processes and against ``kill -9``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dosimeter.core.ledger import open_database
+
+_SCHEMA = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
+_MOST_KEYS_A_QUERY = 500
+
+
+def pack(answer: Any) -> bytes:
+    """One answer (string, or array of any shape) as bytes: a JSON line with type and shape, then the raw data."""
+    if isinstance(answer, str):
+        return b'"text"\n' + answer.encode("utf-8", "surrogatepass")
+    array = np.asarray(answer)
+    return json.dumps([array.dtype.str, list(array.shape)]).encode() + b"\n" + array.tobytes()
+
+
+def unpack(data: bytes) -> Any:
+    """The inverse of :func:`pack`."""
+    header, _, body = data.partition(b"\n")
+    kind = json.loads(header)
+    if kind == "text":
+        return body.decode("utf-8", "surrogatepass")
+    return np.frombuffer(body, dtype=np.dtype(kind[0])).reshape(kind[1])
+
+
+class AnswerCache:
+    """Answers in a SQLite file, or in memory without ``path``."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self._database = open_database(path, _SCHEMA)
+
+    def get(self, keys: Sequence[str]) -> dict[str, Any]:
+        """The stored answers among ``keys``."""
+        found: dict[str, Any] = {}
+        for start in range(0, len(keys), _MOST_KEYS_A_QUERY):
+            part = keys[start : start + _MOST_KEYS_A_QUERY]
+            marks = ",".join("?" * len(part))
+            rows = self._database.execute(f"SELECT key, value FROM answers WHERE key IN ({marks})", part)
+            found.update((key, unpack(value)) for key, value in rows)
+        return found
+
+    def put(self, keys: Sequence[str], answers: Sequence[Any] | np.ndarray) -> None:
+        """Store ``answers`` under ``keys`` in one transaction; a key that is there keeps its first answer."""
+        self._database.execute("BEGIN IMMEDIATE")
+        self._database.executemany(
+            "INSERT OR IGNORE INTO answers VALUES (?, ?)",
+            [(key, pack(answer)) for key, answer in zip(keys, answers, strict=True)],
+        )
+        self._database.execute("COMMIT")
+
+    def close(self) -> None:
+        self._database.close()

@@ -1,0 +1,50 @@
+"""Builds ``catalogue.json``, the static index that listing reads: ``python -m dosimeter.core.catalogue``."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from dosimeter.core.files import write_text
+from dosimeter.core.method import Method
+from dosimeter.core.registry import GROUP
+
+
+def describe_method(method: type[Method]) -> dict[str, Any]:
+    """Card and hyper-parameters (name, type, default, description) of ``method`` as JSON values."""
+    schema = method.model_json_schema(mode="serialization")
+    parameters = []
+    for name, info in method.model_fields.items():
+        default = schema["properties"].get(name, {}).get("default")
+        parameters.append(
+            {
+                "name": name,
+                "type": _type_name(info.annotation),
+                "default": None if info.is_required() else default,
+                "required": info.is_required(),
+                "description": info.description or "",
+            }
+        )
+    return {"card": method.card.as_dict(), "hyperparameters": parameters}
+
+
+def _type_name(annotation: Any) -> str:
+    return (
+        annotation.__name__
+        if isinstance(annotation, type)
+        else str(annotation).replace("typing.", "").replace("dosimeter.", "")
+    )
+
+
+def build() -> str:
+    """The text of ``catalogue.json`` for the methods this package declares."""
+    points = [point for point in entry_points(group=GROUP) if point.dist and point.dist.name == "dosimeter"]
+    index = [describe_method(point.load()) for point in sorted(points, key=lambda point: point.name)]
+    return json.dumps(index, indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    write_text(Path(str(files("dosimeter").joinpath("catalogue.json"))), build())

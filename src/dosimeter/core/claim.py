@@ -1,0 +1,65 @@
+"""Relations that a reproduction checks, controls included."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Relation = Literal["<=", ">=", "=="]
+_HOLDS: dict[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement, the measured value, and the bound it must meet.
+
+    Attributes:
+        control: a run that must *not* succeed, or a planted effect that must be found; without one nothing is shown.
+        open: why this relation is known not to hold; it then shows as not holding without failing the build.
+    """
+
+    name: str
+    statement: str
+    value: float
+    relation: Relation
+    bound: float
+    low: float | None = None
+    high: float | None = None
+    control: bool = False
+    open: str | None = None
+
+    @property
+    def holds(self) -> bool:
+        return math.isfinite(self.value) and _HOLDS[self.relation](self.value, self.bound)
+
+    @property
+    def fails_build(self) -> bool:
+        return not self.holds and self.open is None
+
+    def as_dict(self) -> dict[str, Any]:
+        finite = self.value if math.isfinite(self.value) else None
+        return {**asdict(self), "value": finite, "holds": self.holds}
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """The outcome of one ``dosimeter reproduce`` run."""
+
+    slug: str
+    size: Literal["quick", "full"]
+    seed: int
+    seconds: float
+    claims: list[Claim] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """0 unless an unmarked claim fails; a reproduction without a control proves nothing and fails too."""
+        return int(
+            any(claim.fails_build for claim in self.claims) or not any(claim.control for claim in self.claims)
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "claims": [claim.as_dict() for claim in self.claims]}

@@ -1,0 +1,243 @@
+"""Methods: immutable settings with a card, and a ``run`` that does what authors forget.
+
+The base class checks access, seeds, counts, times and writes provenance; an author writes the algorithm. Does not own:
+I/O, plotting, argument parsing, choosing data.
+"""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dosimeter.core.access import check_access
+from dosimeter.core.card import Card
+from dosimeter.core.errors import InputError
+from dosimeter.core.oracle import Oracle
+from dosimeter.core.records import Batch, content_hash, take
+from dosimeter.core.result import Artifact, Cost, Figure, Metric, Provenance, Result, Table, Verdict
+from dosimeter.core.seeding import rng
+from dosimeter.core.target import BeforeSend, Target
+
+_VERSIONED = ("numpy", "scipy", "scikit-learn", "torch", "transformers", "sentence-transformers", "dosimeter")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of what the figures depend on, where installed."""
+    found = {"python": platform.python_version()}
+    for name in _VERSIONED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+class Method(BaseModel, ABC):
+    """A frozen set of hyper-parameters. Unknown names and values out of range are refused when it is made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    card: ClassVar[Card]
+
+    @classmethod
+    def from_spec(cls, settings: dict[str, Any], folder: Path) -> Self:  # noqa: ARG003 - for overriders
+        """The method from the settings of an audit spec; relative paths in it start at ``folder``.
+
+        Raises:
+            InputError: settings that the method does not know or accept, all in one message.
+        """
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
+            )
+            raise InputError(f"{cls.card.slug}: {problems}") from error
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """The settings as JSON values, for the record."""
+        return self.model_dump(mode="json")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a run is given beside the target.
+
+    Attributes:
+        seed: all randomness of the run derives from it.
+        cache: folder for intermediate work worth keeping between runs; ``None`` keeps nothing.
+        artifacts: folder for files that belong to the result; ``None`` keeps none.
+        public: inputs that the attacker may use, as a batch of the target's modality; ``None`` if there are none.
+    """
+
+    seed: int = 0
+    cache: Path | None = None
+    artifacts: Path | None = None
+    public: Batch | None = None
+
+    def rng(self, *path: str | int) -> np.random.Generator:
+        return rng(self.seed, *path)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the author's part of an attack hands to the base class; fields as in :class:`Result`."""
+
+    verdict: Verdict
+    summary: str
+    reason: str | None = None
+    metrics: list[Metric] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    artifacts: list[Artifact] = field(default_factory=list)
+    limits: list[str] = field(default_factory=list)
+    candidate_queries: int = 0
+    data_digests: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will need at most: ``queries`` of the target, ``candidate_queries`` of the attacker's side, ``seconds``."""
+
+    queries: int
+    candidate_queries: int = 0
+    seconds: float | None = None
+
+
+class Attack(Method):
+    """A way to learn something from a target's answers."""
+
+    def run(self, target: Target | Oracle, *, context: Context | None = None) -> Result:
+        """Attack ``target`` and return what was found.
+
+        Raises:
+            CapabilityError: the target gives less than the card's needs; nothing was asked.
+            BudgetExceeded, TargetError, InputError: as named.
+        """
+        oracle = target if isinstance(target, Oracle) else Oracle(target)
+        context = context or Context()
+        card = self.card
+        check_access(
+            card.slug,
+            card.needs,
+            target=oracle.name,
+            modality=oracle.modality,
+            returns=oracle.returns,
+            grants=oracle.grants,
+        )
+        asked, started = oracle.queries, time.perf_counter()
+        found = self.attack(oracle, context)
+        queries = oracle.queries - asked
+        return Result(
+            method=card.slug,
+            title=card.title,
+            verdict=found.verdict,
+            summary=found.summary,
+            reason=found.reason,
+            metrics=found.metrics,
+            tables=found.tables,
+            figures=found.figures,
+            artifacts=found.artifacts,
+            threat_model=card.threat_model,
+            limits=found.limits,
+            cost=Cost(
+                queries=queries,
+                candidate_queries=found.candidate_queries,
+                money=queries * oracle.price_per_call,
+                seconds=round(time.perf_counter() - started, 3),
+                peak_memory_bytes=peak_memory_bytes(),
+            ),
+            provenance=Provenance(
+                seed=context.seed,
+                hyperparameters=self.hyperparameters(),
+                target=oracle.name,
+                target_fingerprint=oracle.fingerprint,
+                data_digests=found.data_digests,
+                versions=library_versions(),
+            ),
+        )
+
+    @abstractmethod
+    def attack(self, oracle: Oracle, context: Context) -> Findings:
+        """The algorithm: ask the oracle, judge the answers. All randomness comes from ``context``."""
+
+    @abstractmethod
+    def estimate(self, target: Target, context: Context) -> Estimate:
+        """An upper bound on what :meth:`attack` needs, without asking anything."""
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class Defense(Method):
+    """A change to what goes into a target or comes out of it.
+
+    Whatever is random in a defence is drawn once per input, from the seed and the input's content: asking again does
+    not average it away, and a defended service answers alike in this process and behind HTTP.
+    """
+
+    def wrap(self, target: Target, *, seed: int = 0) -> Target:
+        """``target`` behind this defence."""
+        check_access(
+            self.card.slug,
+            self.card.needs,
+            target=target.name,
+            modality=target.modality,
+            returns=target.returns,
+            grants=target.grants,
+        )
+        return DefendedTarget(target, self, seed)
+
+    def protect_inputs(self, batch: Batch, generators: Callable[[], Iterator[np.random.Generator]]) -> Batch:
+        """What the target sees instead of ``batch``; ``generators()`` yields one generator per record."""
+        return batch
+
+    def protect_answers(self, answers: Any, generators: Callable[[], Iterator[np.random.Generator]]) -> Any:
+        """What the caller sees instead of ``answers``."""
+        return answers
+
+
+class DefendedTarget(Target):
+    """A target behind a defence; answers as the target does, with its own fingerprint."""
+
+    def __init__(self, target: Target, defense: Defense, seed: int) -> None:
+        super().__init__(
+            name=f"{target.name} + {defense.card.slug}",
+            modality=target.modality,
+            returns=target.returns,
+            fingerprint=content_hash(target.fingerprint, defense.card.slug, defense.hyperparameters(), seed),
+        )
+        self.batch_size = target.batch_size
+        self.price_per_call = target.price_per_call
+        self._target, self._defense, self._seed = target, defense, seed
+
+    def _generators(self, batch: Batch) -> Callable[[], Iterator[np.random.Generator]]:
+        return lambda: (rng(self._seed, self._defense.card.slug, content_hash(record)) for record in batch)
+
+    def answer(self, batch: Batch) -> Any:
+        generators = self._generators(batch)
+        return self._defense.protect_answers(
+            self._target.answer(self._defense.protect_inputs(batch, generators)), generators
+        )
+
+    def stream(self, batch: Batch, *, before_send: BeforeSend) -> Iterator[tuple[np.ndarray, Any]]:
+        protected = self._defense.protect_inputs(batch, self._generators(batch))
+        for indices, answers in self._target.stream(protected, before_send=before_send):
+            yield indices, self._defense.protect_answers(answers, self._generators(take(batch, indices)))
+
+    def close(self) -> None:
+        self._target.close()

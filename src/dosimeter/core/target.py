@@ -1,0 +1,139 @@
+"""The thing under examination: it answers, and declares what it returns and what access it grants.
+
+Does not own: budgets, caching, retry of whole runs (``oracle``), scoring (``attacks``).
+Kinds that need a framework or a network live in ``dosimeter.targets``; the two here need neither.
+"""
+
+from __future__ import annotations
+
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from dosimeter.core.access import Grants, Modality, Returns
+from dosimeter.core.errors import InputError, TargetError
+from dosimeter.core.records import Answers, Batch, check_answers, check_batch, content_hash, take
+
+BeforeSend = Callable[[int], None]
+
+
+class Target(ABC):
+    """Base of every target.
+
+    Attributes:
+        name: shown to people.
+        modality: kind of input (``image``, ``text``, ``table``, ``prompt``).
+        returns: kind of answer.
+        grants: deepest access (``query`` < ``activations`` < ``weights``).
+        batch_size: most records in one call of :meth:`answer`.
+        price_per_call: money per record asked, in whatever currency the user counts in.
+        fingerprint: identity of the answers; two targets with one fingerprint share cached answers.
+    """
+
+    grants: Grants = "query"
+    batch_size: int = 32
+    price_per_call: float = 0.0
+
+    def __init__(self, *, name: str, modality: Modality, returns: Returns, fingerprint: str) -> None:
+        self.name = name
+        self.modality: Modality = modality
+        self.returns: Returns = returns
+        self.fingerprint = fingerprint
+
+    @abstractmethod
+    def answer(self, batch: Batch) -> Any:
+        """Answers to at most ``batch_size`` records, one per record, in order."""
+
+    def stream(self, batch: Batch, *, before_send: BeforeSend) -> Iterator[tuple[np.ndarray, Any]]:
+        """Answer any number of records: yields (indices, answers) as they arrive, each index exactly once.
+
+        ``before_send(n)`` is called before ``n`` records leave; it raises if they may not.
+        """
+        for start in range(0, len(batch), self.batch_size):
+            indices = np.arange(start, min(start + self.batch_size, len(batch)))
+            before_send(len(indices))
+            yield indices, self.answer(take(batch, indices))
+
+    def close(self) -> None:  # noqa: B027 - most targets hold nothing
+        """Give back connections and memory. May be called twice."""
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.name!r}, {self.modality} -> {self.returns}, grants {self.grants})"
+        )
+
+
+class CallableTarget(Target):
+    """Any Python callable ``f(batch) -> answers``.
+
+    Without ``fingerprint`` every object has an identity of its own, so answers are never taken from another run's cache.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        *,
+        modality: Modality,
+        returns: Returns,
+        name: str | None = None,
+        fingerprint: str | None = None,
+        batch_size: int = 32,
+        price_per_call: float = 0.0,
+    ) -> None:
+        super().__init__(
+            name=name or str(getattr(function, "__name__", "callable")),
+            modality=modality,
+            returns=returns,
+            fingerprint=fingerprint or uuid.uuid4().hex,
+        )
+        self.batch_size = batch_size
+        self.price_per_call = price_per_call
+        self._function = function
+
+    def answer(self, batch: Batch) -> Any:
+        return self._function(batch)
+
+
+class RecordedTarget(Target):
+    """Answers that were collected elsewhere, looked up by the content of the input.
+
+    Args:
+        inputs: the batch that was asked.
+        answers: what came back, in the same order.
+
+    Raises:
+        InputError: unequal lengths, or one input with two different answers.
+    """
+
+    def __init__(
+        self, inputs: Batch, answers: Answers, *, modality: Modality, returns: Returns, name: str = "recorded"
+    ) -> None:
+        inputs = check_batch(modality, inputs, what="recorded inputs")
+        if len(inputs) == 0 or len(inputs) != len(answers):
+            raise InputError(
+                f"recorded target '{name}' has {len(inputs)} inputs and {len(answers)} answers; they must be as many, and some."
+            )
+        try:
+            self._answers = check_answers(name, returns, answers, len(inputs), None)
+        except TargetError as error:
+            raise InputError(str(error)) from error
+        self._row = {content_hash(record): row for row, record in enumerate(inputs)}
+        super().__init__(
+            name=name,
+            modality=modality,
+            returns=returns,
+            fingerprint=content_hash("recorded", returns, inputs, self._answers),
+        )
+
+    def answer(self, batch: Batch) -> Answers:
+        rows = [self._row.get(content_hash(record)) for record in batch]
+        missing = rows.count(None)
+        if missing:
+            raise TargetError(
+                f"recorded target '{self.name}' has no answer for {missing} of {len(rows)} inputs. "
+                "Export the inputs that the method asks, have them answered, and add them to the recording."
+            )
+        return take(self._answers, [row for row in rows if row is not None])  # type: ignore[return-value]
