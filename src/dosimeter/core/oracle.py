@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -172,24 +173,23 @@ class Oracle:
             yield
 
     def _ask(self, keys: list[str], batch: Batch) -> dict[str, Any]:
-        entry = {
-            "target": self.fingerprint,
-            "scope": self._scope,
-            "price_per_call": self._target.price_per_call,
-        }
         got: dict[str, Any] = {}
         if not keys:
             return got
+        price = self._target.price_per_call
+        reserve = partial(
+            self._ledger.reserve, target=self.fingerprint, scope=self._scope, price_per_call=price
+        )
         with track(f"asking {self.name}", len(keys)) as bar:
-            for indices, answers in self._target.stream(
-                batch, before_send=lambda n: self._ledger.reserve(n, **entry)
-            ):  # type: ignore[arg-type]
+            for indices, answers in self._target.stream(batch, before_send=reserve):
                 checked = check_answers(self.name, self.returns, answers, len(indices), self._width)
                 if isinstance(checked, np.ndarray) and checked.ndim == 2:
                     self._width = checked.shape[1]
                 part = [keys[int(index)] for index in indices]
                 self._cache.put(part, checked)
-                self._ledger.settle(len(part), **entry)  # type: ignore[arg-type]
+                self._ledger.settle(
+                    len(part), target=self.fingerprint, scope=self._scope, price_per_call=price
+                )
                 got.update(zip(part, checked))
                 left = self.remaining
                 bar.advance(len(part), left=None if left is None else f"{left} queries left")
