@@ -1,0 +1,213 @@
+"""Attack sets: one candidate's attack samples, made once and used against every service of the modality.
+
+Kept on disk under the hash of everything that determines them: candidate, objectives, settings, copies and seed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dosimeter.attacks.encoder_inference.beam import CharacterBeam, search
+from dosimeter.attacks.encoder_inference.candidates import Candidate
+from dosimeter.core.errors import InputError, MissingExtra
+from dosimeter.core.files import write_atomic
+from dosimeter.core.oracle import Oracle
+from dosimeter.core.progress import track
+from dosimeter.core.records import Batch, content_hash, take
+from dosimeter.core.target import RecordedTarget
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dosimeter.attacks.encoder_inference.synthesis import Embed, Gradient, ZerothOrder
+
+    Synthesiser = ZerothOrder | Gradient | CharacterBeam | None
+
+
+@dataclass(frozen=True)
+class AttackSet:
+    """The attack samples of one candidate.
+
+    Attributes:
+        samples: m * k records (a batch of the modality), the k copies of an objective side by side.
+        losses, start_losses: (m, k) float, mean squared embedding distance to the objective at the end and the start.
+        objective_spread: mean squared distance between embeddings of two different objectives: the scale of a loss.
+        queries: forward passes of the candidate that the set took.
+        origin: how the samples were made (``zeroth-order``, ``gradient``, ``beam``, ``pool``).
+    """
+
+    samples: Batch
+    losses: np.ndarray
+    start_losses: np.ndarray
+    objective_spread: float
+    queries: int
+    origin: str
+
+    def save(self, path: Path) -> None:
+        """Write as .npz without pickled objects."""
+        arrays = {
+            "samples": np.asarray(self.samples),
+            "losses": self.losses,
+            "start_losses": self.start_losses,
+            "about": np.asarray(json.dumps([self.objective_spread, self.queries, self.origin])),
+        }
+        write_atomic(path, lambda file: np.savez_compressed(file, **arrays))
+
+    @classmethod
+    def open(cls, path: Path) -> AttackSet:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InputError: not such a file, or a truncated one.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                samples = data["samples"]
+                spread, queries, origin = json.loads(str(data["about"]))
+                return cls(
+                    samples=[str(text) for text in samples] if samples.dtype.kind == "U" else samples,
+                    losses=data["losses"],
+                    start_losses=data["start_losses"],
+                    objective_spread=spread,
+                    queries=queries,
+                    origin=origin,
+                )
+        except (OSError, KeyError, ValueError, EOFError) as error:
+            raise InputError(f"{path} is not a readable attack set ({type(error).__name__}). Delete it to have it made again.") from error
+        except Exception as error:  # zipfile and zlib have error classes of their own
+            raise InputError(f"{path} is a damaged attack set ({error}). Delete it to have it made again.") from error
+
+
+def make_attack_set(
+    candidate: Candidate, objectives: Batch, copies: int, settings: Synthesiser, *, seed: int, cache: Path | None
+) -> AttackSet:
+    """The attack set of ``candidate``, from ``cache`` if it was made before with exactly these inputs.
+
+    Raises:
+        InputError: a precomputed candidate whose pool lacks an objective or is too small.
+    """
+    described = settings.model_dump() if settings is not None else "pool"
+    key = content_hash("attack-set", candidate.target.fingerprint, objectives, described, copies, seed)
+    path = cache / "attack-sets" / f"{key}.npz" if cache is not None else None
+    if path is not None and path.exists():
+        return AttackSet.open(path)
+    made = _make(candidate, objectives, copies, settings, seed)
+    if path is not None:
+        made.save(path)
+    return made
+
+
+def _make(candidate: Candidate, objectives: Batch, copies: int, settings: Synthesiser, seed: int) -> AttackSet:
+    if settings is None:
+        return _nearest_in_pool(candidate, objectives, copies)
+    if isinstance(settings, CharacterBeam):
+        return _beam(candidate, objectives, copies, settings, seed)
+    return _images(candidate, objectives, copies, settings, seed)
+
+
+def _spread(embeddings: np.ndarray) -> float:
+    """Mean over pairs of different rows of the mean squared difference; 0 for a single row."""
+    m = len(embeddings)
+    return 0.0 if m < 2 else float(2 * embeddings.var(axis=0).mean() * m / (m - 1))
+
+
+def _beam(candidate: Candidate, objectives: Batch, copies: int, settings: CharacterBeam, seed: int) -> AttackSet:
+    oracle = Oracle(candidate.target)
+    goals = np.asarray(oracle(objectives))
+    with track(f"attack texts for {candidate.name}", settings.length) as bar:
+        found = search(
+            lambda texts: np.asarray(candidate.target_answers(texts)), goals, copies, settings, seed=seed, on_step=bar.advance
+        )
+    return AttackSet(
+        samples=[text for texts in found.texts for text in texts],
+        losses=found.losses,
+        start_losses=found.start_losses,
+        objective_spread=_spread(goals),
+        queries=found.queries,
+        origin="beam",
+    )
+
+
+def _images(
+    candidate: Candidate, objectives: Batch, copies: int, settings: ZerothOrder | Gradient, seed: int
+) -> AttackSet:
+    import torch
+
+    from dosimeter.attacks.encoder_inference.synthesis import synthesise
+
+    goals = np.asarray(Oracle(candidate.target)(objectives), dtype=np.float32)
+    with track(f"attack images for {candidate.name}", settings.steps) as bar:
+        made = synthesise(
+            image_embedder(candidate), torch.from_numpy(goals.copy()), copies, settings, seed=seed, bar=bar
+        )
+    return AttackSet(
+        samples=made.images.reshape(-1, *made.images.shape[2:]),
+        losses=made.losses,
+        start_losses=made.start_losses,
+        objective_spread=_spread(goals),
+        queries=made.queries * made.losses.size,
+        origin=settings.kind,
+    )
+
+
+def image_embedder(candidate: Candidate) -> Embed:
+    """The candidate as a function of float images: its own differentiable pass where it grants weights, else queries."""
+    import torch
+
+    forward = getattr(candidate.target, "forward", None)
+    if candidate.access == "weights" and forward is not None:
+        return forward  # type: ignore[no-any-return]
+    oracle = Oracle(candidate.target)
+
+    def embed(images: Tensor) -> Tensor:
+        pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+        return torch.from_numpy(np.array(oracle(pixels), dtype=np.float32))
+
+    return embed
+
+
+def _nearest_in_pool(candidate: Candidate, objectives: Batch, copies: int) -> AttackSet:
+    """The k inputs of a precomputed pool whose embeddings are nearest to each objective's, the objective excluded."""
+    target = candidate.target
+    if not isinstance(target, RecordedTarget):
+        raise InputError(f"candidate '{candidate.name}' has no pool of known embeddings; give recorded inputs and answers.")
+    if len(target.inputs) <= copies:
+        raise InputError(
+            f"the pool of candidate '{candidate.name}' holds {len(target.inputs)} inputs; {copies} nearest neighbours beside "
+            f"the objective need at least {copies + 1}."
+        )
+    goals, pool = np.asarray(target.answer(objectives)), np.asarray(target.answers)
+    distances = np.stack([np.square(pool - goal).mean(axis=1) for goal in goals])
+    own = np.array([content_hash(record) for record in target.inputs])
+    for row, record in enumerate(objectives):
+        distances[row, own == content_hash(record)] = np.inf
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, :copies]
+    # Without optimisation the start is the typical member of the pool.
+    finite = np.where(np.isfinite(distances), distances, np.nan)
+    return AttackSet(
+        samples=take(target.inputs, nearest.ravel()),
+        losses=np.take_along_axis(distances, nearest, axis=1),
+        start_losses=np.repeat(np.nanmean(finite, axis=1)[:, None], copies, axis=1),
+        objective_spread=_spread(goals),
+        queries=0,
+        origin="pool",
+    )
+
+
+def default_settings(candidate: Candidate, canvas: int | None = None) -> Synthesiser:
+    """What suits the candidate's modality and access: beam, pool, gradient or zeroth order."""
+    if candidate.access == "precomputed":
+        return None
+    if candidate.target.modality == "text":
+        return CharacterBeam()
+    try:
+        from dosimeter.attacks.encoder_inference.synthesis import Gradient, ZerothOrder
+    except ImportError as error:
+        raise MissingExtra("making attack images", "torch") from error
+    size: dict[str, Any] = {} if canvas is None else {"canvas": canvas}
+    return Gradient(**size) if candidate.access == "weights" else ZerothOrder(**size)
