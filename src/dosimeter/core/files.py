@@ -6,6 +6,7 @@ a power cut the rename itself may be lost (the old file stays); a torn file is n
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -29,10 +30,20 @@ def ensure_writable_folder(folder: Path) -> Path:
     return folder
 
 
+_PARTIAL = ".partial"
+
+
+def remove_partials(folder: Path) -> None:
+    """Delete what killed writers left unfinished anywhere under ``folder``. Nobody else may be writing there."""
+    for path in folder.rglob(f".*{_PARTIAL}"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
     """Call ``write`` with a binary file that becomes ``path`` only after ``write`` returned."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL)
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)

@@ -51,8 +51,10 @@ class Method(BaseModel, ABC):
     card: ClassVar[Card]
 
     @classmethod
-    def from_spec(cls, settings: dict[str, Any], folder: Path) -> Self:  # noqa: ARG003 - for overriders
+    def from_spec(cls, settings: dict[str, Any], folder: Path, *, trust: bool = False) -> Self:
         """The method from the settings of an audit spec; relative paths in it start at ``folder``.
+
+        ``trust`` allows model files that can run code when loaded; methods that load models pass it on.
 
         Raises:
             InputError: settings that the method does not know or accept, all in one message.

@@ -45,6 +45,13 @@ def listening(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
+def emit(event: ProgressEvent) -> None:
+    """Tell the listener, if there is one; for those who pass on what another process reported."""
+    listener = _listener.get()
+    if listener is not None:
+        listener(event)
+
+
 class Track:
     """One running task; call :meth:`advance` as work gets done."""
 
@@ -58,9 +65,7 @@ class Track:
         check_time()
 
     def _send(self, left: str | None = None, *, finished: bool = False) -> None:
-        listener = _listener.get()
-        if listener is not None:
-            listener(ProgressEvent(self.task, self.done, self.total, left, finished))
+        emit(ProgressEvent(self.task, self.done, self.total, left, finished))
 
 
 @contextmanager

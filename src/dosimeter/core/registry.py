@@ -66,11 +66,11 @@ def catalogue() -> list[Entry]:
     return ours + sorted(others, key=lambda entry: entry.name)
 
 
-def load(name: str) -> type[Method]:
-    """The class of the method called ``name``.
+def find(name: str) -> tuple[str, EntryPoint]:
+    """The package and the entry point of the method called ``name``; imports nothing.
 
     Raises:
-        InputError: no such method (with the nearest names), an ambiguous one, or a plug-in that does not import.
+        InputError: no such method (with the nearest names), or one that several packages have.
     """
     package, _, slug = name.rpartition("/")
     matches = [
@@ -90,14 +90,23 @@ def load(name: str) -> type[Method]:
         raise InputError(
             f"'{name}' is in several packages; say which: {', '.join(f'{owner}/{slug}' for owner, _ in matches)}."
         )
-    owner, point = matches[0]
+    return matches[0]
+
+
+def load(name: str) -> type[Method]:
+    """The class of the method called ``name``.
+
+    Raises:
+        InputError: no such method (with the nearest names), an ambiguous one, or a plug-in that does not import.
+    """
+    owner, point = find(name)
     try:
         method = point.load()
     except Exception as error:
         if owner == "dosimeter":
             raise
         raise InputError(
-            f"plug-in '{owner}/{slug}' ({point.value}) does not load: {type(error).__name__}: {error}"
+            f"plug-in '{owner}/{point.name}' ({point.value}) does not load: {type(error).__name__}: {error}"
         ) from error
     return method  # type: ignore[no-any-return]
 

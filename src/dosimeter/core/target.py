@@ -117,15 +117,16 @@ class RecordedTarget(Target):
                 f"recorded target '{name}' has {len(inputs)} inputs and {len(answers)} answers; they must be as many, and some."
             )
         try:
-            self._answers = check_answers(name, returns, answers, len(inputs), None)
+            self.answers = check_answers(name, returns, answers, len(inputs), None)
         except TargetError as error:
             raise InputError(str(error)) from error
+        self.inputs = inputs
         self._row = {content_hash(record): row for row, record in enumerate(inputs)}
         super().__init__(
             name=name,
             modality=modality,
             returns=returns,
-            fingerprint=content_hash("recorded", returns, inputs, self._answers),
+            fingerprint=content_hash("recorded", returns, inputs, self.answers),
         )
 
     def answer(self, batch: Batch) -> Answers:
@@ -136,4 +137,4 @@ class RecordedTarget(Target):
                 f"recorded target '{self.name}' has no answer for {missing} of {len(rows)} inputs. "
                 "Export the inputs that the method asks, have them answered, and add them to the recording."
             )
-        return take(self._answers, [row for row in rows if row is not None])  # type: ignore[return-value]
+        return take(self.answers, [row for row in rows if row is not None])  # type: ignore[return-value]

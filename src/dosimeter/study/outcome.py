@@ -5,11 +5,13 @@ This is what ``report.json`` holds and what every report format is made from; th
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from dosimeter.core.result import Metric, Result, Verdict
+
+Relation = Literal["<=", ">=", "==", "<", ">"]
 
 
 class _Frozen(BaseModel):
@@ -43,7 +45,7 @@ class PolicyFinding(_Frozen):
     """
 
     metric: str
-    relation: Literal["<=", ">=", "==", "<", ">"]
+    relation: Relation
     bound: float
     cell: Cell
     measured: Metric | None
@@ -52,9 +54,19 @@ class PolicyFinding(_Frozen):
 
 
 class Bill(_Frozen):
-    """Queries of the target over the whole study: distinct ones, those lost in flight, the cap, and their price."""
+    """Queries of the target over the whole study.
+
+    Attributes:
+        queries: distinct ones, summed over the cells; the same whether they were sent or answered from the cache.
+        sent: calls that left in this run, lost ones included; ``None`` if not counted.
+        lost: calls that left and whose answers never arrived (failures, kills).
+        limit: the cap of the spec.
+        money: price of ``queries``.
+        seconds: wall-clock time, over all sittings of a run that was interrupted.
+    """
 
     queries: int
+    sent: int | None = None
     lost: int = 0
     limit: int | None = None
     money: float = 0.0
@@ -81,3 +93,16 @@ class StudyOutcome(_Frozen):
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=1)
+
+
+def comparable(outcome: StudyOutcome) -> dict[str, Any]:
+    """``outcome`` without what may differ between two runs of one spec: equal for a run that was killed and resumed
+    and one that was not. Left out: run, start, time, memory, calls sent and lost.
+    """
+    document = outcome.model_dump(mode="json", exclude={"run", "started"})
+    for field in ("sent", "lost", "seconds"):
+        del document["bill"][field]
+    for cell in document["cells"]:
+        for field in ("seconds", "peak_memory_bytes"):
+            del cell["result"]["cost"][field]
+    return document

@@ -6,17 +6,18 @@ Kept on disk under the hash of everything that determines them: candidate, objec
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from dosimeter.attacks.encoder_inference.beam import CharacterBeam, search
 from dosimeter.attacks.encoder_inference.candidates import Candidate
 from dosimeter.core.errors import InputError, MissingExtra
 from dosimeter.core.files import write_atomic
-from dosimeter.core.oracle import Oracle
 from dosimeter.core.progress import track
 from dosimeter.core.records import Batch, content_hash, take
 from dosimeter.core.target import RecordedTarget
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from dosimeter.attacks.encoder_inference.synthesis import Embed, Gradient, ZerothOrder
 
+    BatchEmbed = Callable[[Batch], np.ndarray]
     Synthesiser = ZerothOrder | Gradient | CharacterBeam | None
 
 
@@ -78,13 +80,23 @@ class AttackSet:
                     origin=origin,
                 )
         except (OSError, KeyError, ValueError, EOFError) as error:
-            raise InputError(f"{path} is not a readable attack set ({type(error).__name__}). Delete it to have it made again.") from error
+            raise InputError(
+                f"{path} is not a readable attack set ({type(error).__name__}). Delete it to have it made again."
+            ) from error
         except Exception as error:  # zipfile and zlib have error classes of their own
-            raise InputError(f"{path} is a damaged attack set ({error}). Delete it to have it made again.") from error
+            raise InputError(
+                f"{path} is a damaged attack set ({error}). Delete it to have it made again."
+            ) from error
 
 
 def make_attack_set(
-    candidate: Candidate, objectives: Batch, copies: int, settings: Synthesiser, *, seed: int, cache: Path | None
+    candidate: Candidate,
+    objectives: Batch,
+    copies: int,
+    settings: Synthesiser,
+    *,
+    seed: int,
+    cache: Path | None,
 ) -> AttackSet:
     """The attack set of ``candidate``, from ``cache`` if it was made before with exactly these inputs.
 
@@ -96,18 +108,21 @@ def make_attack_set(
     path = cache / "attack-sets" / f"{key}.npz" if cache is not None else None
     if path is not None and path.exists():
         return AttackSet.open(path)
-    made = _make(candidate, objectives, copies, settings, seed)
+    made = _make(candidate, objectives, copies, settings, seed, cache)
     if path is not None:
         made.save(path)
     return made
 
 
-def _make(candidate: Candidate, objectives: Batch, copies: int, settings: Synthesiser, seed: int) -> AttackSet:
+def _make(
+    candidate: Candidate, objectives: Batch, copies: int, settings: Synthesiser, seed: int, cache: Path | None
+) -> AttackSet:
     if settings is None:
         return _nearest_in_pool(candidate, objectives, copies)
+    embed = candidate.embedder(cache)
     if isinstance(settings, CharacterBeam):
-        return _beam(candidate, objectives, copies, settings, seed)
-    return _images(candidate, objectives, copies, settings, seed)
+        return _beam(candidate.name, embed, objectives, copies, settings, seed)
+    return _images(candidate, embed, objectives, copies, settings, seed)
 
 
 def _spread(embeddings: np.ndarray) -> float:
@@ -116,13 +131,12 @@ def _spread(embeddings: np.ndarray) -> float:
     return 0.0 if m < 2 else float(2 * embeddings.var(axis=0).mean() * m / (m - 1))
 
 
-def _beam(candidate: Candidate, objectives: Batch, copies: int, settings: CharacterBeam, seed: int) -> AttackSet:
-    oracle = Oracle(candidate.target)
-    goals = np.asarray(oracle(objectives))
-    with track(f"attack texts for {candidate.name}", settings.length) as bar:
-        found = search(
-            lambda texts: np.asarray(candidate.target_answers(texts)), goals, copies, settings, seed=seed, on_step=bar.advance
-        )
+def _beam(
+    name: str, embed: BatchEmbed, objectives: Batch, copies: int, settings: CharacterBeam, seed: int
+) -> AttackSet:
+    goals = embed(objectives)
+    with track(f"attack texts for {name}", settings.length) as bar:
+        found = search(embed, goals, copies, settings, seed=seed, on_step=bar.advance)
     return AttackSet(
         samples=[text for texts in found.texts for text in texts],
         losses=found.losses,
@@ -134,17 +148,21 @@ def _beam(candidate: Candidate, objectives: Batch, copies: int, settings: Charac
 
 
 def _images(
-    candidate: Candidate, objectives: Batch, copies: int, settings: ZerothOrder | Gradient, seed: int
+    candidate: Candidate,
+    embed: BatchEmbed,
+    objectives: Batch,
+    copies: int,
+    settings: ZerothOrder | Gradient,
+    seed: int,
 ) -> AttackSet:
     import torch
 
     from dosimeter.attacks.encoder_inference.synthesis import synthesise
 
-    goals = np.asarray(Oracle(candidate.target)(objectives), dtype=np.float32)
+    goals = embed(objectives).astype(np.float32)
+    pixels_to_embedding = _on_float_images(candidate, embed)
     with track(f"attack images for {candidate.name}", settings.steps) as bar:
-        made = synthesise(
-            image_embedder(candidate), torch.from_numpy(goals.copy()), copies, settings, seed=seed, bar=bar
-        )
+        made = synthesise(pixels_to_embedding, torch.from_numpy(goals), copies, settings, seed=seed, bar=bar)
     return AttackSet(
         samples=made.images.reshape(-1, *made.images.shape[2:]),
         losses=made.losses,
@@ -155,27 +173,28 @@ def _images(
     )
 
 
-def image_embedder(candidate: Candidate) -> Embed:
-    """The candidate as a function of float images: its own differentiable pass where it grants weights, else queries."""
+def _on_float_images(candidate: Candidate, embed: BatchEmbed) -> Embed:
+    """The candidate on float images: its own differentiable pass where it grants weights, else 8-bit queries."""
     import torch
 
     forward = getattr(candidate.target, "forward", None)
     if candidate.access == "weights" and forward is not None:
         return forward  # type: ignore[no-any-return]
-    oracle = Oracle(candidate.target)
 
-    def embed(images: Tensor) -> Tensor:
+    def ask(images: Tensor) -> Tensor:
         pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-        return torch.from_numpy(np.array(oracle(pixels), dtype=np.float32))
+        return torch.from_numpy(embed(pixels).astype(np.float32))
 
-    return embed
+    return ask
 
 
 def _nearest_in_pool(candidate: Candidate, objectives: Batch, copies: int) -> AttackSet:
     """The k inputs of a precomputed pool whose embeddings are nearest to each objective's, the objective excluded."""
     target = candidate.target
     if not isinstance(target, RecordedTarget):
-        raise InputError(f"candidate '{candidate.name}' has no pool of known embeddings; give recorded inputs and answers.")
+        raise InputError(
+            f"candidate '{candidate.name}' has no pool of known embeddings; give recorded inputs and answers."
+        )
     if len(target.inputs) <= copies:
         raise InputError(
             f"the pool of candidate '{candidate.name}' holds {len(target.inputs)} inputs; {copies} nearest neighbours beside "
@@ -199,8 +218,12 @@ def _nearest_in_pool(candidate: Candidate, objectives: Batch, copies: int) -> At
     )
 
 
-def default_settings(candidate: Candidate, canvas: int | None = None) -> Synthesiser:
-    """What suits the candidate's modality and access: beam, pool, gradient or zeroth order."""
+def default_settings(candidate: Candidate) -> Synthesiser:
+    """What suits the candidate's modality and access: beam, pool, gradient or zeroth order.
+
+    The canvas is the candidate's input, at most the published 64 pixels; half of a small input for zeroth-order
+    search, whose estimate gets worse with every pixel.
+    """
     if candidate.access == "precomputed":
         return None
     if candidate.target.modality == "text":
@@ -209,5 +232,27 @@ def default_settings(candidate: Candidate, canvas: int | None = None) -> Synthes
         from dosimeter.attacks.encoder_inference.synthesis import Gradient, ZerothOrder
     except ImportError as error:
         raise MissingExtra("making attack images", "torch") from error
-    size: dict[str, Any] = {} if canvas is None else {"canvas": canvas}
-    return Gradient(**size) if candidate.access == "weights" else ZerothOrder(**size)
+    size = getattr(getattr(candidate.target, "preprocessing", None), "size", None)
+    largest = 64 if size is None else min(64, size)
+    if candidate.access == "weights":
+        return Gradient(canvas=largest)
+    return ZerothOrder(canvas=max(8, largest // 2) if size is not None and size <= 64 else largest)
+
+
+def settings_from_spec(value: Any) -> Any:
+    """The settings named by a spec: a kind (``gradient``), or a mapping with ``kind`` and its fields.
+
+    Raises:
+        ValueError: no such kind, or settings that it does not take.
+    """
+    if value == "auto" or isinstance(value, BaseModel):
+        return value
+    given = {"kind": value} if isinstance(value, str) else value
+    kind = given.get("kind") if isinstance(given, dict) else None
+    if kind == "beam":
+        return CharacterBeam(**given)
+    if kind in ("gradient", "zeroth-order"):
+        from dosimeter.attacks.encoder_inference.synthesis import Gradient, ZerothOrder
+
+        return (Gradient if kind == "gradient" else ZerothOrder)(**given)
+    raise ValueError(f"synthesis should be auto, gradient, zeroth-order or beam, but is {value!r}")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from dosimeter.core.cache import AnswerCache
 from dosimeter.core.errors import InputError
+from dosimeter.core.oracle import Oracle
+from dosimeter.core.records import Batch, check_answers
 from dosimeter.core.target import RecordedTarget, Target
 
 FEWEST_CANDIDATES = 5
@@ -47,8 +51,28 @@ class Candidate:
         """The family, or the name for a candidate without relatives."""
         return self.family or self.name
 
+    def embedder(self, cache: Path | None = None) -> Callable[[Batch], np.ndarray]:
+        """The candidate as a function from a batch to (n, d) embeddings.
+
+        A candidate that is only queried (an API, a callable) goes through an oracle, whose answers are kept in
+        ``cache``: a search that is killed does not pay for its probes again. Local weights are simply evaluated.
+        """
+        if self.access == "query":
+            oracle = Oracle(self.target, cache=AnswerCache(cache / "candidates.sqlite" if cache else None))
+            return lambda batch: np.asarray(oracle(batch))
+        return self._evaluate
+
+    def _evaluate(self, batch: Batch) -> np.ndarray:
+        parts = [answers for _, answers in self.target.stream(batch, before_send=lambda _: None)]
+        return np.asarray(check_answers(self.name, "embedding", np.concatenate(parts), len(batch), None))
+
     def describe(self) -> dict[str, Any]:
-        return {"name": self.name, "family": self.family, "decoy": self.decoy, "fingerprint": self.target.fingerprint}
+        return {
+            "name": self.name,
+            "family": self.family,
+            "decoy": self.decoy,
+            "fingerprint": self.target.fingerprint,
+        }
 
 
 def check_candidates(candidates: Sequence[Candidate], *, allow_unequal_preprocessing: bool) -> None:
@@ -74,7 +98,9 @@ def check_candidates(candidates: Sequence[Candidate], *, allow_unequal_preproces
             )
     modalities = {candidate.target.modality for candidate in candidates}
     if len(modalities) > 1:
-        raise InputError(f"candidates take different kinds of input ({', '.join(sorted(modalities))}); they must take one.")
+        raise InputError(
+            f"candidates take different kinds of input ({', '.join(sorted(modalities))}); they must take one."
+        )
     if not allow_unequal_preprocessing:
         _check_geometry(candidates)
 
@@ -96,32 +122,47 @@ def _check_geometry(candidates: Sequence[Candidate]) -> None:
         )
 
 
-def candidates_from_spec(items: Any, folder: Path) -> tuple[Candidate, ...]:
+def encoder_from_spec(where: str, settings: dict[str, Any], folder: Path, *, trust: bool) -> Target:
+    """The embedding target that ``settings`` (the keys of an audit spec's target) describe.
+
+    Raises:
+        InputError: every problem with ``settings`` in one message that starts with ``where``.
+    """
+    from dosimeter.targets.spec import TargetSpec, build_target
+
+    adapter: TypeAdapter[Any] = TypeAdapter(TargetSpec)
+    try:
+        return build_target(
+            adapter.validate_python({"returns": "embedding", **settings}), folder, trust=trust
+        )
+    except ValidationError as error:
+        said = [f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in error.errors()]
+        raise InputError(f"{where}: {'; '.join(said)}") from error
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def candidates_from_spec(items: Any, folder: Path, *, trust: bool) -> tuple[Candidate, ...]:
     """Candidates from an audit spec: each item has ``name``, optional ``family`` and ``decoy``, and a target's keys.
 
     Raises:
         InputError: with every item that is wrong, in one message.
     """
-    from dosimeter.targets.spec import TargetSpec, build_target
-
     if not isinstance(items, list):
-        raise InputError("encoder-inference: 'candidates' must be a list of encoders, each with a name and a target's keys.")
-    adapter: TypeAdapter[Any] = TypeAdapter(TargetSpec)
+        raise InputError(
+            "encoder-inference: 'candidates' must be a list of encoders, each with a name and a target's keys."
+        )
     found, problems = [], []
     for number, item in enumerate(items):
         if not isinstance(item, dict) or not item.get("name"):
             problems.append(f"candidates[{number}]: needs a 'name'")
             continue
         own = {key: item[key] for key in ("name", "family", "decoy") if key in item}
-        rest = {"returns": "embedding", **{key: value for key, value in item.items() if key not in own}}
+        rest = {key: value for key, value in item.items() if key not in own}
         try:
-            target = build_target(adapter.validate_python(rest), folder)
-        except ValidationError as error:
-            problems += [
-                f"candidates[{number}] ({item['name']}): {'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors()
-            ]
+            target = encoder_from_spec(f"candidates[{number}] ({item['name']})", rest, folder, trust=trust)
         except InputError as error:
-            problems.append(f"candidates[{number}] ({item['name']}): {error}")
+            problems.append(str(error))
         else:
             found.append(Candidate(target=target, **own))
     if problems:

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from dosimeter.attacks.encoder_inference.candidates import FEWEST_CANDIDATES, Candidate
+from dosimeter.attacks.encoder_inference.reference import Reference
 from dosimeter.stats.intervals import cluster_bootstrap
 from dosimeter.stats.outliers import grubbs_critical, grubbs_p, z_scores
 
@@ -28,11 +29,13 @@ class Decision:
     Attributes:
         kind: ``identified`` (``named`` is a candidate), ``family`` (``named`` is a family), ``none`` (the hidden
             encoder is not among the candidates, or does not show), ``undecidable`` (with ``reason``).
-        scores, z: (candidates,) PEI score and standard score (ddof=1); ``z`` is ``None`` where undecidable.
-        grubbs_p: family-wise p-value of the largest score.
-        low, high: (candidates,) 95 % intervals of the scores over objectives.
-        margin, margin_low: top score minus runner-up, and its one-sided lower limit at level 1 - alpha.
-        threshold: critical z that was applied.
+        scores, low, high: (candidates,) PEI scores and their 95 % intervals over objectives. NaN where not measured.
+        z: (candidates,) standard scores (ddof=1) of what the rule tests; ``None`` where undecidable.
+        threshold: what the largest z is held against.
+        grubbs_p: family-wise p-value of the largest z.
+        margin, margin_low: best minus next of what the rule tests, and its one-sided lower limit at level 1 - alpha.
+        reference_p: share of reference services, built on none of the candidates, with a margin at least as large;
+            ``None`` without a reference.
     """
 
     kind: Kind
@@ -41,11 +44,18 @@ class Decision:
     scores: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    z: np.ndarray | None
-    grubbs_p: float | None
-    margin: float
-    margin_low: float
-    threshold: float | None
+    z: np.ndarray | None = None
+    threshold: float | None = None
+    grubbs_p: float | None = None
+    margin: float | None = None
+    margin_low: float | None = None
+    reference_p: float | None = None
+
+
+def undecidable(reason: str, n: int, scores: np.ndarray | None = None) -> Decision:
+    """No decision about ``n`` candidates, because of ``reason``."""
+    known = np.full(n, np.nan) if scores is None else scores
+    return Decision(kind="undecidable", named=None, reason=reason, scores=known, low=known, high=known)
 
 
 def decide(
@@ -56,96 +66,131 @@ def decide(
     alpha: float,
     tau: float,
     generator: np.random.Generator,
+    reference: Reference | None = None,
+    asked: Sequence[int] | None = None,
 ) -> Decision:
     """Decide from ``per_objective`` (objectives, candidates): mean similarity over copies.
 
-    ``grubbs``: the top score is an outlier at family-wise error ``alpha`` (Grubbs' test, one-sided). ``z``: it lies
-    more than ``tau`` standard deviations above the mean (the paper's rule; its error grows with the number of
-    candidates). Both ask in addition that the margin over the runner-up be above zero when objectives are resampled:
-    the outlier test alone would call a chance difference infinitely significant once all other scores tie. Where no
-    single candidate stands out, the families' mean scores are tested in the same way; the two tests share ``alpha``
-    equally, so that the stated error covers both.
+    ``z``, the paper's rule: the best score lies more than ``tau`` standard deviations above the mean. Its error grows
+    with the number of candidates.
+
+    ``grubbs``: all of (1) the best score is an outlier by Grubbs' one-sided test at family-wise error ``alpha``;
+    (2) its margin over the next stays above zero when objectives are resampled, as the outlier test alone would call
+    a chance difference infinitely significant once all other scores tie; (3) with a ``reference``, scores are first
+    freed of what a candidate's samples reach on services that are not built on it - some samples resemble their
+    objective for any encoder - and the margin must be one that at most a share ``alpha`` of reference services shows.
+    Where no single candidate stands out, families are tested by their mean; both tests then share ``alpha``.
+
+    Args:
+        asked: which objectives of the reference the rows of ``per_objective`` are; all in order if not given.
     """
     scores = per_objective.mean(axis=0)
-    low, high = cluster_bootstrap(per_objective, generator)
-    common = {"scores": scores, "low": low, "high": high}
     if len(scores) < FEWEST_CANDIDATES:
-        return _undecidable(f"{len(scores)} candidates; the rule needs at least {FEWEST_CANDIDATES}", **common)
+        return undecidable(
+            f"{len(scores)} candidates; the rule needs at least {FEWEST_CANDIDATES}", len(scores), scores
+        )
     if np.ptp(scores) == 0:
-        return _undecidable(f"all {len(scores)} candidates have the same score ({scores[0]:.3g})", **common)
-    kin = [candidate.kin for candidate in candidates]
-    families = list(dict.fromkeys(kin))
-    has_families = FEWEST_CANDIDATES <= len(families) < len(candidates)
-    test = _Test(rule, alpha / 2 if has_families else alpha, tau, generator)
-    single = test(per_objective)
-    top = int(np.argmax(scores))
+        return undecidable(
+            f"all {len(scores)} candidates have the same score ({scores[0]:.3g})", len(scores), scores
+        )
+    rows = list(range(len(per_objective))) if asked is None else list(asked)
+    by_family = rule == "grubbs" and _families_to_test(candidates)
+    test = _Test(rule, alpha / 2 if by_family else alpha, tau, generator, reference, rows)
+    columns = [[index] for index in range(len(candidates))]
+    single = test(per_objective, columns)
     if single.fires:
-        if candidates[top].decoy:
-            return _undecidable(f"the decoy '{candidates[top].name}' scored highest", **common)
-        kind, named = "identified", candidates[top].name
+        best = candidates[single.top]
+        if best.decoy:
+            return undecidable(f"the decoy '{best.name}' scored highest", len(scores), scores)
+        kind: Kind = "identified"
+        named: str | None = best.name
         reason = f"its score stands out: {single.sentence}"
     else:
         kind, named, reason = "none", None, f"no candidate stands out: {single.sentence}"
-        if has_families:
-            means = [per_objective[:, [k == family for k in kin]].mean(axis=1) for family in families]
-            by_family = np.stack(means, axis=1)
-            grouped = test(by_family)
-            family = families[int(np.argmax(by_family.mean(axis=0)))]
-            if grouped.fires and kin.count(family) > 1:
+        if by_family:
+            families = list(by_family)
+            grouped = test(per_objective, list(by_family.values()))
+            family = families[grouped.top]
+            if grouped.fires and len(by_family[family]) > 1:
                 kind, named = "family", family
                 reason = f"no single candidate stands out, but the family does: {grouped.sentence}"
+    low, high = cluster_bootstrap(per_objective, generator)
     return Decision(
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         named=named,
         reason=reason,
+        scores=scores,
+        low=low,
+        high=high,
         z=single.z,
-        grubbs_p=single.p,
+        threshold=single.threshold,
+        grubbs_p=single.grubbs_p,
         margin=single.margin,
         margin_low=single.margin_low,
-        threshold=single.threshold,
-        **common,
+        reference_p=single.reference_p,
     )
 
 
-def _undecidable(reason: str, **scores: np.ndarray) -> Decision:
-    return Decision(
-        kind="undecidable", named=None, reason=reason, z=None, grubbs_p=None, margin=0.0, margin_low=0.0, threshold=None, **scores
-    )
+def _families_to_test(candidates: Sequence[Candidate]) -> dict[str, list[int]]:
+    """Columns of each family, if there are relatives and enough families for the outlier test; else nothing."""
+    columns: dict[str, list[int]] = {}
+    for index, candidate in enumerate(candidates):
+        columns.setdefault(candidate.kin, []).append(index)
+    return columns if FEWEST_CANDIDATES <= len(columns) < len(candidates) else {}
 
 
 @dataclass(frozen=True)
 class _Outcome:
     fires: bool
+    top: int
     z: np.ndarray
-    p: float
+    threshold: float
+    grubbs_p: float
     margin: float
     margin_low: float
-    threshold: float
+    reference_p: float | None
     sentence: str
 
 
 class _Test:
-    """The outlier test with its margin condition, on any (objectives, columns) table of similarities."""
+    """One rule, applied to groups of columns of a table of similarities."""
 
-    def __init__(self, rule: Rule, alpha: float, tau: float, generator: np.random.Generator) -> None:
+    def __init__(
+        self,
+        rule: Rule,
+        alpha: float,
+        tau: float,
+        generator: np.random.Generator,
+        reference: Reference | None,
+        rows: Sequence[int],
+    ) -> None:
         self.rule, self.alpha, self.tau, self.generator = rule, alpha, tau, generator
+        self.reference = reference if rule == "grubbs" else None
+        self.rows = rows
 
-    def __call__(self, table: np.ndarray) -> _Outcome:
-        scores = table.mean(axis=0)
-        n = len(scores)
-        if np.ptp(scores) == 0:
-            return _Outcome(False, np.zeros(n), 1.0, 0.0, 0.0, np.inf, "all scores are equal")
-        z = z_scores(scores)
+    def __call__(self, table: np.ndarray, columns: list[list[int]]) -> _Outcome:
+        freed = table if self.reference is None else table - self.reference.expected[self.rows]
+        grouped = np.stack([freed[:, group].mean(axis=1) for group in columns], axis=1)
+        scores = grouped.mean(axis=0)
         order = np.argsort(scores)
         top, second = int(order[-1]), int(order[-2])
-        threshold = grubbs_critical(n, self.alpha) if self.rule == "grubbs" else self.tau
-        difference = (table[:, top] - table[:, second])[:, None]
+        z = z_scores(scores) if np.ptp(scores) > 0 else np.zeros(len(scores))
+        threshold = grubbs_critical(len(scores), self.alpha) if self.rule == "grubbs" else self.tau
+        difference = grouped[:, top] - grouped[:, second]
         # The lower end of a two-sided interval at level 1 - 2 alpha is the one-sided limit at level 1 - alpha.
-        margin_low = float(cluster_bootstrap(difference, self.generator, level=1 - 2 * self.alpha)[0][0])
-        p = grubbs_p(float(z[top]), n)
-        sentence = (
-            f"z = {z[top]:.2f} against {threshold:.2f}, p = {p:.2g}, "
-            f"margin over the next {difference.mean():.2f} (at least {margin_low:.2f})"
+        margin_low = float(
+            cluster_bootstrap(difference[:, None], self.generator, level=1 - 2 * self.alpha)[0][0]
         )
-        fires = bool(z[top] > threshold and margin_low > 0)
-        return _Outcome(fires, z, p, float(difference.mean()), margin_low, threshold, sentence)
+        margin = float(difference.mean())
+        p = grubbs_p(float(z[top]), len(scores))
+        sentence = f"z = {z[top]:.2f} against {threshold:.2f}, margin over the next {margin:.2f}"
+        fires = bool(z[top] > threshold)
+        reference_p = None
+        if self.rule == "grubbs":
+            fires = fires and margin_low > 0
+            sentence += f" (at least {margin_low:.2f})"
+        if self.reference is not None:
+            reference_p = self.reference.p_value(margin, self.rows, columns)
+            fires = fires and reference_p <= self.alpha
+            sentence += f", reached by {reference_p:.1%} of reference services"
+        return _Outcome(fires, top, z, threshold, p, margin, margin_low, reference_p, sentence)

@@ -163,7 +163,9 @@ def _probe_differences(embed: Embed, images: Tensor, goals: Tensor, offsets: Ten
     return torch.cat(differences)
 
 
-def _descend_gradient(embed: Embed, images: Tensor, goals: Tensor, settings: Gradient, bar: Track | None) -> Tensor:
+def _descend_gradient(
+    embed: Embed, images: Tensor, goals: Tensor, settings: Gradient, bar: Track | None
+) -> Tensor:
     """Adam on the pixels, clipped to 0..1 after each update."""
     pixels = images.clone().requires_grad_(True)
     optimiser = torch.optim.Adam([pixels], lr=settings.learning_rate)

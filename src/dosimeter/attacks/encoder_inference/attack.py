@@ -1,0 +1,325 @@
+"""PEI, pre-trained encoder inference: which public encoder hides behind a service?
+
+Source: S. Fu, X. Sun, K. Qing, T. Zheng, D. Wang, "Pre-trained Encoder Inference: Revealing Upstream Encoders In
+Downstream Machine Learning Services", arXiv 2408.02814, and its released code. Deviations: the decision is Grubbs'
+test with a stated family-wise error by default (``rule: z`` gives the paper's), on scores freed of what samples reach
+on services that are not built on their candidate, and with a margin over the runner-up (see ``decision``); controls
+run first and can withhold a verdict; objectives that the service puts where noise falls are dropped.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import Field, field_serializer, field_validator
+
+from dosimeter.attacks.encoder_inference import objectives as built_in
+from dosimeter.attacks.encoder_inference.attack_sets import (
+    AttackSet,
+    default_settings,
+    make_attack_set,
+    settings_from_spec,
+)
+from dosimeter.attacks.encoder_inference.beam import CLASSIFICATION, CharacterBeam
+from dosimeter.attacks.encoder_inference.candidates import (
+    Candidate,
+    candidates_from_spec,
+    check_candidates,
+    encoder_from_spec,
+)
+from dosimeter.attacks.encoder_inference.controls import Controls, run_controls
+from dosimeter.attacks.encoder_inference.counter import upscale
+from dosimeter.attacks.encoder_inference.decision import Decision, decide, undecidable
+from dosimeter.attacks.encoder_inference.decoys import make_decoys
+from dosimeter.attacks.encoder_inference.inference import (
+    NOISE_PROBES,
+    Checks,
+    Inference,
+    ask,
+    check_service,
+    compares_labels,
+    looks_schedule,
+)
+from dosimeter.attacks.encoder_inference.presentation import present
+from dosimeter.attacks.encoder_inference.reference import Reference
+from dosimeter.attacks.encoder_inference.similarity import Similarity, choose_similarity
+from dosimeter.core.access import Needs
+from dosimeter.core.card import Card, Paper
+from dosimeter.core.errors import BudgetExceeded, InputError
+from dosimeter.core.method import Attack, Context, Estimate, Findings
+from dosimeter.core.oracle import Oracle
+from dosimeter.core.records import Batch, check_batch, content_hash
+from dosimeter.core.target import Target
+
+if TYPE_CHECKING:
+    from dosimeter.attacks.encoder_inference.attack_sets import Synthesiser
+
+
+class EncoderInference(Attack):
+    """Name the encoder behind a service among candidates, or say that none stands out."""
+
+    card: ClassVar[Card] = Card(
+        slug="encoder-inference",
+        kind="attack",
+        title="Encoder inference (PEI)",
+        purpose="Which publicly available encoder does this service run on?",
+        threat_model=(
+            "An outsider who may send ordinary requests to the service and sees its answers (labels are enough), can "
+            "query or download the candidate encoders, and knows neither the service's head nor its training data."
+        ),
+        needs=Needs(modalities=("image", "text", "prompt"), returns=("label", "scores", "text", "image")),
+        paper=Paper(
+            title="Pre-trained Encoder Inference: Revealing Upstream Encoders In Downstream Machine Learning Services",
+            authors="Shaopeng Fu, Xuexue Sun, Ke Qing, Tianhang Zheng, Di Wang",
+            year=2024,
+            url="https://arxiv.org/abs/2408.02814",
+        ),
+        extras=("torch", "text"),
+        tags={
+            "MITRE ATLAS": ("AML.T0014 Discover AI Model Family", "AML.T0040 AI Model Inference API Access"),
+            "NIST AI 100-2": ("Privacy attacks: model extraction",),
+        },
+    )
+
+    candidates: tuple[Candidate, ...] = Field(
+        description="encoders the service may be built on; at least 5 with decoys"
+    )
+    objective_count: int | None = Field(
+        None,
+        ge=2,
+        description="M1, objective inputs; 10 images or 20 texts if not given, or all of data.public",
+    )
+    copies: int = Field(5, ge=1, description="M2, attack samples per candidate and objective")
+    synthesis: Any = Field(
+        "auto",
+        description="auto, gradient, zeroth-order, beam, pool, or a mapping with 'kind' and its settings",
+    )
+    overlap: bool = Field(False, description="compare score vectors by total variation instead of by label")
+    judge: Any = Field(
+        None, description="encoder outside the candidate set that compares images or free texts"
+    )
+    classes: tuple[str, ...] = Field(
+        (), description="names to look for in the answers of a service that returns text"
+    )
+    scorer: Any = Field(
+        None, exclude=True, description="function of two lists of texts, giving similarities in 0..1"
+    )
+    rule: Literal["grubbs", "z"] = Field(
+        "grubbs", description="grubbs: stated family-wise error; z: the paper's threshold"
+    )
+    alpha: float = Field(
+        0.05, gt=0, lt=0.5, description="family-wise error of the grubbs rule, all looks together"
+    )
+    tau: float = Field(1.7, gt=0, description="threshold of the z rule")
+    looks: int = Field(1, ge=1, le=20, description="times the test may stop early; 1 sends everything")
+    decoys: int = Field(0, ge=0, le=20, description="random encoders added to give the scores a scale")
+    upscale: int = Field(
+        1, ge=1, le=8, description="enlarge attack images bicubically before sending (against JPEG)"
+    )
+    allow_unequal_preprocessing: bool = Field(False, description="accept candidates that resize differently")
+
+    @field_serializer("candidates")
+    def _describe_candidates(self, candidates: tuple[Candidate, ...]) -> list[dict[str, Any]]:
+        return [candidate.describe() for candidate in candidates]
+
+    @field_serializer("judge")
+    def _describe_judge(self, judge: Target | None) -> str | None:
+        return None if judge is None else judge.fingerprint
+
+    @field_serializer("synthesis")
+    def _describe_synthesis(self, synthesis: Any) -> Any:
+        return synthesis if isinstance(synthesis, str) else synthesis.model_dump()
+
+    @field_validator("synthesis", mode="before")
+    @classmethod
+    def _named_synthesis(cls, value: Any) -> Any:
+        return settings_from_spec(value)
+
+    @classmethod
+    def from_spec(cls, settings: dict[str, Any], folder: Path, *, trust: bool = False) -> Self:
+        built = dict(settings)
+        built["candidates"] = candidates_from_spec(settings.get("candidates"), folder, trust=trust)
+        if isinstance(settings.get("judge"), dict):
+            built["judge"] = encoder_from_spec("judge", settings["judge"], folder, trust=trust)
+        return super().from_spec(built, folder, trust=trust)
+
+    def attack(self, oracle: Oracle, context: Context) -> Findings:
+        candidates = self._everyone(context.seed)
+        objectives = self._objectives(candidates, context)
+        similarity = self._similarity(oracle, candidates)
+        self._check_budget(oracle, self._service_queries(len(objectives), len(candidates), similarity))
+        sets = [
+            make_attack_set(
+                candidate,
+                objectives,
+                self.copies,
+                self._settings(candidate),
+                seed=context.seed,
+                cache=context.cache,
+            )
+            for candidate in candidates
+        ]
+        embedders = [candidate.embedder(context.cache) for candidate in candidates]
+        controls = run_controls(
+            candidates,
+            embedders,
+            [attack_set.samples for attack_set in sets],
+            objectives,
+            lambda table, reference: self._judge(table, candidates, context, reference),
+            seed=context.seed,
+        )
+        sent = [
+            upscale(s.samples, self.upscale) if isinstance(s.samples, np.ndarray) else s.samples for s in sets
+        ]
+        checks = check_service(
+            oracle, similarity, objectives, _noise(sets[0], self._settings(candidates[0]), context.seed)
+        )
+        inference, decision = self._infer(
+            oracle, context, candidates, objectives, sent, similarity, checks, controls
+        )
+        return present(
+            decision=decision,
+            inference=inference,
+            controls=controls,
+            candidates=candidates,
+            sets=sets,
+            objectives=objectives,
+            attack=self,
+            objectives_digest=content_hash(objectives),
+        )
+
+    def estimate(self, target: Target, context: Context) -> Estimate:
+        candidates = self._everyone(context.seed)
+        objectives = self._objectives(candidates, context)
+        similarity = self._similarity(Oracle(target), candidates)
+        m = len(objectives)
+        made = {c.name: settings for c in candidates if (settings := self._settings(c)) is not None}
+        each = {name: m * self.copies * settings.queries_per_sample() for name, settings in made.items()}
+        return Estimate(
+            queries=self._service_queries(m, len(candidates), similarity),
+            candidate_queries=sum(each.values()) + len(candidates) * m * (1 + len(candidates) * self.copies),
+        )
+
+    def _everyone(self, seed: int) -> tuple[Candidate, ...]:
+        """The candidates and the decoys, checked together."""
+        everyone = (*self.candidates, *make_decoys(self.decoys, self.candidates, seed=seed))
+        check_candidates(everyone, allow_unequal_preprocessing=self.allow_unequal_preprocessing)
+        return everyone
+
+    def _objectives(self, candidates: tuple[Candidate, ...], context: Context) -> Batch:
+        modality = candidates[0].target.modality
+        if context.public is not None:
+            public = check_batch(modality, context.public, what="data.public")
+            wanted = len(public) if self.objective_count is None else self.objective_count
+            if not 2 <= wanted <= len(public):
+                raise InputError(
+                    f"encoder-inference needs {max(2, wanted)} objective inputs, but data.public holds {len(public)}."
+                )
+            return public[:wanted]
+        if modality == "text":
+            return built_in.text_objectives(self.objective_count or 20)
+        return built_in.image_objectives(self.objective_count or 10, _input_size(candidates), context.seed)
+
+    def _settings(self, candidate: Candidate) -> Synthesiser:
+        if self.synthesis == "auto" or candidate.access == "precomputed":
+            return default_settings(candidate)
+        return self.synthesis
+
+    def _similarity(self, oracle: Oracle, candidates: tuple[Candidate, ...]) -> Similarity:
+        return choose_similarity(
+            oracle,
+            judge=self.judge,
+            classes=self.classes,
+            scorer=self.scorer,
+            overlap=self.overlap,
+            candidate_fingerprints={candidate.target.fingerprint for candidate in candidates},
+        )
+
+    def _service_queries(self, m: int, n: int, similarity: Similarity) -> int:
+        """The paper's M1 (1 + N M2), and for the checks the objectives once more and the noise."""
+        samples = m * n * self.copies + NOISE_PROBES
+        return samples * similarity.queries_per_sample + 2 * m * max(1, similarity.queries_per_objective)
+
+    @staticmethod
+    def _check_budget(oracle: Oracle, needed: int) -> None:
+        if oracle.remaining is not None and oracle.remaining < needed:
+            raise BudgetExceeded(
+                "queries", used=oracle.queries, limit=oracle.queries + oracle.remaining, wanted=needed
+            )
+
+    def _judge(
+        self,
+        table: np.ndarray,
+        candidates: tuple[Candidate, ...],
+        context: Context,
+        reference: Reference | None,
+        *,
+        looks: int = 1,
+        asked: list[int] | None = None,
+    ) -> Decision:
+        return decide(
+            table,
+            candidates,
+            rule=self.rule,
+            alpha=self.alpha / looks,
+            tau=self.tau,
+            generator=context.rng("bootstrap"),
+            reference=reference,
+            asked=asked,
+        )
+
+    def _infer(
+        self,
+        oracle: Oracle,
+        context: Context,
+        candidates: tuple[Candidate, ...],
+        objectives: Batch,
+        samples: list[Batch],
+        similarity: Similarity,
+        checks: Checks,
+        controls: Controls,
+    ) -> tuple[Inference, Decision]:
+        """Ask look by look, the most telling objectives first, until somebody is named or everything was asked."""
+        inference = Inference(checks)
+        if checks.problem is not None:
+            return inference, undecidable(checks.problem, len(candidates))
+        order = [int(j) for j in np.argsort(-controls.discrimination, kind="stable") if checks.kept[j]]
+        # Reference services answer labels: what they say about agreement does not carry over to other similarities.
+        reference = controls.reference if compares_labels(similarity) else None
+        schedule = looks_schedule(len(order), self.looks)
+        done = 0
+        for until in schedule:
+            ask(inference, oracle, similarity, objectives, samples, order[done:until])
+            done = until
+            if len(inference.rows) < 2:
+                continue
+            decision = self._judge(
+                inference.per_objective,
+                candidates,
+                context,
+                reference,
+                looks=len(schedule),
+                asked=inference.asked,
+            )
+            if decision.kind in ("identified", "family"):
+                return inference, decision
+        if len(inference.rows) < 2:
+            problem = f"only {len(inference.rows)} objectives got readable answers for every candidate"
+            return inference, undecidable(problem, len(candidates))
+        return inference, decision
+
+
+def _noise(attack_set: AttackSet, settings: Synthesiser, seed: int) -> Batch:
+    """Inputs of the shape of ``attack_set``'s samples that mean nothing."""
+    if isinstance(attack_set.samples, np.ndarray):
+        return built_in.random_starts("image", NOISE_PROBES, seed=seed, size=attack_set.samples.shape[1])
+    beam = settings if isinstance(settings, CharacterBeam) else CLASSIFICATION
+    return built_in.random_starts("text", NOISE_PROBES, seed=seed, beam=beam)
+
+
+def _input_size(candidates: tuple[Candidate, ...]) -> int:
+    """The side objectives are cut to: the largest size that a candidate resizes to, 64 if none says."""
+    sizes = [getattr(getattr(c.target, "preprocessing", None), "size", None) for c in candidates]
+    return max((size for size in sizes if size), default=64)

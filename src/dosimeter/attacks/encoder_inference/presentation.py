@@ -1,0 +1,421 @@
+"""The attack's outcome as findings: a sentence, metrics with intervals, tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dosimeter.attacks.encoder_inference.attack_sets import AttackSet
+from dosimeter.attacks.encoder_inference.candidates import Candidate
+from dosimeter.attacks.encoder_inference.controls import Controls
+from dosimeter.attacks.encoder_inference.decision import Decision
+from dosimeter.attacks.encoder_inference.inference import Inference
+from dosimeter.core.figures import ImageRow, heatmap, image_strip, interval_bars
+from dosimeter.core.method import Findings
+from dosimeter.core.records import Batch
+from dosimeter.core.result import Figure, Metric, Table, Verdict
+from dosimeter.stats.intervals import proportion_interval
+
+if TYPE_CHECKING:
+    from dosimeter.attacks.encoder_inference.attack import EncoderInference
+
+_BOOTSTRAP = "percentile bootstrap over objectives, 95%"
+_LIMITS = [
+    "A named encoder is the best match among the candidates; an encoder outside the list that behaves alike cannot be told from it.",
+    "Silence is not proof: a service that resizes or normalises differently from the candidates hides its encoder from this attack.",
+    "The error of the decision is stated for scores that scatter normally when no candidate is right.",
+]
+
+
+def present(
+    *,
+    attack: EncoderInference,
+    candidates: Sequence[Candidate],
+    sets: Sequence[AttackSet],
+    objectives: Batch,
+    controls: Controls,
+    inference: Inference,
+    decision: Decision,
+    objectives_digest: str,
+) -> Findings:
+    """Everything the attack learned, ready for a result."""
+    verdict, summary, reason = _verdict(decision, controls, attack)
+    return Findings(
+        verdict=verdict,
+        summary=summary,
+        reason=reason,
+        metrics=_metrics(decision, controls, inference, candidates, sets),
+        tables=[_candidate_table(decision, candidates, sets), *_objective_table(inference, candidates)],
+        figures=_figures(decision, inference, candidates, sets, objectives),
+        limits=_limits(controls, attack),
+        candidate_queries=sum(attack_set.queries for attack_set in sets) + controls.queries,
+        data_digests={"objectives": objectives_digest},
+    )
+
+
+def _verdict(
+    decision: Decision, controls: Controls, attack: EncoderInference
+) -> tuple[Verdict, str, str | None]:
+    error = (
+        f"family-wise error {attack.alpha:.0%}"
+        if attack.rule == "grubbs"
+        else f"threshold z > {attack.tau:g}"
+    )
+    if decision.kind == "undecidable":
+        return "undetermined", "Whether the encoder can be named could not be decided.", decision.reason
+    if not controls.ok and not (decision.named is None and controls.planted == 0):
+        named = (
+            f" The attack named '{decision.named}', but that cannot be relied on." if decision.named else ""
+        )
+        return (
+            "undetermined",
+            f"The attack failed its own controls, so its answer does not count.{named}",
+            _control_sentence(controls),
+        )
+    if decision.kind == "identified":
+        return "fail", f"An outsider can tell that this service runs on '{decision.named}' ({error}).", None
+    if decision.kind == "family":
+        return (
+            "fail",
+            f"An outsider can tell that this service runs on an encoder of the family '{decision.named}' ({error}).",
+            None,
+        )
+    if controls.planted == 0:
+        return (
+            "undetermined",
+            "No candidate could be named, and no control could show that the attack works.",
+            _control_sentence(controls),
+        )
+    return (
+        "pass",
+        f"No candidate encoder stands out: the attack cannot name the encoder behind this service ({error}).",
+        None,
+    )
+
+
+def _control_sentence(controls: Controls) -> str:
+    return (
+        f"of {controls.planted} local services built on the candidates {controls.planted_named} were named rightly and "
+        f"{controls.planted_wrong} wrongly; of {controls.null} on an untrained encoder {controls.null_accused} were given a name"
+    )
+
+
+def _metrics(
+    decision: Decision,
+    controls: Controls,
+    inference: Inference,
+    candidates: Sequence[Candidate],
+    sets: Sequence[AttackSet],
+) -> list[Metric]:
+    why = decision.reason if decision.kind == "undecidable" else None
+    n = len(inference.rows)
+    decided = decision.z is not None and decision.threshold is not None
+    top = int(np.nanargmax(decision.scores)) if np.isfinite(decision.scores).any() else 0
+    metrics = [
+        Metric(
+            name="identified",
+            value=None if why else float(decision.kind in ("identified", "family")),
+            reason=why,
+            n=n,
+            higher_is_better=False,
+            description="1 if the encoder or its family was named, 0 if not",
+        ),
+        Metric(
+            name="top-score",
+            value=float(decision.scores[top]) if decided else None,
+            low=float(decision.low[top]) if decided else None,
+            high=float(decision.high[top]) if decided else None,
+            interval=_BOOTSTRAP,
+            n=n,
+            reason=why,
+            higher_is_better=False,
+            description=f"PEI score of the best candidate, {candidates[top].name}",
+        ),
+        Metric(
+            name="top-z",
+            value=float(decision.z.max()) if decision.z is not None else None,
+            n=len(candidates),
+            reason=why or "a standard score among the candidates has no interval of its own",
+            higher_is_better=False,
+            description="standard score, among the candidates, of the best one",
+        ),
+        Metric(
+            name="grubbs-p",
+            value=decision.grubbs_p,
+            n=len(candidates),
+            reason=why or "a p-value has no interval",
+            higher_is_better=True,
+            description="family-wise p-value of the best candidate's score",
+        ),
+        Metric(
+            name="margin",
+            value=decision.margin if decided else None,
+            n=n,
+            reason=why or f"one-sided lower limit {decision.margin_low:.3g} at the decision's error",
+            higher_is_better=False,
+            description="what the rule tests: best candidate minus the next",
+        ),
+        Metric(
+            name="reference-p",
+            value=decision.reference_p,
+            n=len(controls.reference.tables),
+            reason=why or "compared by rank with services built on none of the candidates",
+            higher_is_better=True,
+            description="share of reference services on which some candidate leads by as much",
+        ),
+        Metric(
+            name="base-rate",
+            value=float(inference.checks.base_rate.mean()),
+            n=len(inference.checks.base_rate),
+            reason="a mean over fixed objectives",
+            description="score that inputs made of noise reach",
+        ),
+    ]
+    for index, candidate in enumerate(candidates):
+        if decided:
+            metrics.append(
+                Metric(
+                    name=f"score.{candidate.name}",
+                    value=float(decision.scores[index]),
+                    low=float(decision.low[index]),
+                    high=float(decision.high[index]),
+                    interval=_BOOTSTRAP,
+                    n=n,
+                    higher_is_better=False,
+                )
+            )
+    metrics += _service_metrics(inference)
+    metrics += _control_metrics(controls)
+    ratio = [float(s.losses.mean() / s.start_losses.mean()) for s in sets if s.start_losses.mean() > 0]
+    if ratio:
+        metrics.append(
+            Metric(
+                name="synthesis-loss-ratio",
+                value=float(np.mean(ratio)),
+                low=min(ratio),
+                high=max(ratio),
+                interval="least and greatest candidate",
+                n=len(ratio),
+                description="loss of the attack samples over that of their random starts, mean over candidates",
+            )
+        )
+    return metrics
+
+
+def _service_metrics(inference: Inference) -> list[Metric]:
+    metrics = []
+    determinism = inference.checks.determinism
+    if determinism is not None:
+        interval = proportion_interval(determinism.disagreeing, determinism.n)
+        metrics.append(
+            Metric(
+                name="self-disagreement",
+                value=determinism.rate,
+                low=interval.low,
+                high=interval.high,
+                interval=interval.method,
+                n=determinism.n,
+                description="share of objectives that the service answered differently when asked again",
+            )
+        )
+    if inference.dropped:
+        interval = proportion_interval(inference.dropped, inference.compared)
+        metrics.append(
+            Metric(
+                name="dropped-replies",
+                value=inference.dropped / inference.compared,
+                low=interval.low,
+                high=interval.high,
+                interval=interval.method,
+                n=inference.compared,
+                description="share of answers that could not be read",
+            )
+        )
+    return metrics
+
+
+def _control_metrics(controls: Controls) -> list[Metric]:
+    counted = [
+        (
+            "control.planted-named",
+            controls.planted_named,
+            controls.planted,
+            "local services on a candidate that were named rightly",
+        ),
+        (
+            "control.planted-wrong",
+            controls.planted_wrong,
+            controls.planted,
+            "local services on a candidate that were named wrongly",
+        ),
+        (
+            "control.null-accused",
+            controls.null_accused,
+            controls.null,
+            "local services on an untrained encoder that were given a name",
+        ),
+    ]
+    metrics = []
+    for name, hits, n, description in counted:
+        if n == 0:
+            metrics.append(
+                Metric(name=name, value=None, reason="no candidate can embed new inputs", control=True, n=0)
+            )
+            continue
+        interval = proportion_interval(hits, n)
+        metrics.append(
+            Metric(
+                name=name,
+                value=hits / n,
+                low=interval.low,
+                high=interval.high,
+                interval=interval.method,
+                n=n,
+                control=True,
+                description=description,
+            )
+        )
+    return metrics
+
+
+def _candidate_table(decision: Decision, candidates: Sequence[Candidate], sets: Sequence[AttackSet]) -> Table:
+    rows = []
+    for index in np.argsort(-np.nan_to_num(decision.scores, nan=-1.0), kind="stable"):
+        candidate, made = candidates[index], sets[index]
+        score = decision.scores[index]
+        start = made.start_losses.mean()
+        rows.append(
+            [
+                candidate.name + (" (decoy)" if candidate.decoy else ""),
+                candidate.family or None,
+                round(float(score), 4) if np.isfinite(score) else None,
+                round(float(decision.z[index]), 3) if decision.z is not None else None,
+                made.origin,
+                round(float(made.losses.mean() / start), 4) if start else None,
+                round(float(made.losses.mean() / made.objective_spread), 4)
+                if made.objective_spread
+                else None,
+                made.queries,
+            ]
+        )
+    return Table(
+        name="candidates",
+        title="Candidates, best first",
+        columns=[
+            "candidate",
+            "family",
+            "score",
+            "z",
+            "samples by",
+            "loss / start",
+            "loss / spread",
+            "candidate calls",
+        ],
+        rows=rows,
+        caption=(
+            "Score: how often the service answers a candidate's attack samples like their objectives. Loss: distance of "
+            "the samples to their objectives in the candidate's own embedding, over that of random starts and over the "
+            "distance between objectives; small is good."
+        ),
+    )
+
+
+def _objective_table(inference: Inference, candidates: Sequence[Candidate]) -> list[Table]:
+    if not inference.rows:
+        return []
+    base, kept = inference.checks.base_rate, inference.checks.kept
+    rows = [
+        [objective + 1, round(float(base[objective]), 4), *(round(float(value), 4) for value in row)]
+        for objective, row in zip(inference.asked, inference.rows)
+    ]
+    left_out = [str(j + 1) for j in np.flatnonzero(~kept)]
+    caption = "In the order they were asked. Base rate: similarity of plain noise to the objective."
+    if left_out:
+        caption += f" Left out, because noise gets their answer: {', '.join(left_out)}."
+    return [
+        Table(
+            name="objectives",
+            title="Similarity per objective",
+            columns=["objective", "base rate", *(candidate.name for candidate in candidates)],
+            rows=rows,
+            caption=caption,
+        )
+    ]
+
+
+def _figures(
+    decision: Decision,
+    inference: Inference,
+    candidates: Sequence[Candidate],
+    sets: Sequence[AttackSet],
+    objectives: Batch,
+) -> list[Figure]:
+    figures = []
+    if decision.z is not None:
+        figures.append(
+            interval_bars(
+                "scores",
+                "Score of each candidate",
+                "The longer the bar, the more the service behaves like this candidate. Lines: 95 % interval over "
+                "objectives. Dashed: what inputs made of noise reach.",
+                [
+                    {
+                        "label": candidates[i].name,
+                        "value": float(decision.scores[i]),
+                        "low": float(decision.low[i]),
+                        "high": float(decision.high[i]),
+                        "group": "named" if decision.named in (candidates[i].name, candidates[i].kin) else "",
+                    }
+                    for i in np.argsort(-decision.scores, kind="stable")
+                ],
+                x_title="PEI score",
+                reference_lines=[{"value": float(inference.checks.base_rate.mean()), "label": "noise"}],
+            )
+        )
+    if inference.rows:
+        figures.append(
+            heatmap(
+                "per-objective",
+                "Where the candidates differ",
+                "Share of attack samples that the service answers like their objective. A right candidate is dark in most rows.",
+                rows=[str(j + 1) for j in inference.asked],
+                columns=[candidate.name for candidate in candidates],
+                values=inference.per_objective,
+                x_title="candidate",
+                y_title="objective",
+            )
+        )
+    if isinstance(objectives, np.ndarray):
+        figures.append(_sample_strip(candidates, sets, objectives))
+    return figures
+
+
+def _sample_strip(
+    candidates: Sequence[Candidate], sets: Sequence[AttackSet], objectives: np.ndarray
+) -> Figure:
+    shown = min(3, len(objectives))
+    rows: list[ImageRow] = [{"label": "objective", "images": list(objectives[:shown])}]
+    for candidate, made in zip(candidates, sets):
+        first_copies = np.asarray(made.samples)[:: len(made.samples) // len(objectives)]
+        rows.append({"label": candidate.name, "images": list(first_copies[:shown])})
+    return image_strip(
+        "samples",
+        "Objectives and attack samples",
+        "Each sample looks like noise and means, to its candidate alone, the same as the objective above it.",
+        rows,
+    )
+
+
+def _limits(controls: Controls, attack: EncoderInference) -> list[str]:
+    limits = list(_LIMITS)
+    if attack.rule == "z":
+        limits[-1] = (
+            "A fixed threshold accuses more often the more candidates there are: in 3 % of cases for 5 candidates, 24 % for 8."
+        )
+    if controls.skipped:
+        limits.append(
+            f"No local control for candidates known only by recorded embeddings: {', '.join(controls.skipped)}."
+        )
+    return limits

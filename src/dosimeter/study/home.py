@@ -1,0 +1,66 @@
+"""The folder where studies keep their state: store, answers, ledgers, locks, intermediate work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from dosimeter.core.errors import DosimeterError
+from dosimeter.core.files import ensure_writable_folder
+
+
+class InUse(DosimeterError):
+    """Another process is working on the same thing."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """State folder; ``.dosimeter`` in the current folder unless ``DOSIMETER_HOME`` names another."""
+
+    folder: Path
+
+    @classmethod
+    def default(cls) -> Home:
+        return cls(Path(os.environ.get("DOSIMETER_HOME") or ".dosimeter").absolute())
+
+    @property
+    def store_url(self) -> str:
+        return f"sqlite:///{self.folder / 'store.sqlite'}"
+
+    @property
+    def answers(self) -> Path:
+        """Every answer that a target ever gave, shared by all runs."""
+        return self.folder / "answers.sqlite"
+
+    @property
+    def cache(self) -> Path:
+        """Intermediate work of attacks, shared by all runs."""
+        return self.folder / "cache"
+
+    def ledger(self, run: str) -> Path:
+        return self.folder / "ledgers" / f"{run}.sqlite"
+
+    @contextmanager
+    def alone(self, what: str) -> Iterator[None]:
+        """Hold the lock named ``what``; a killed process lets go of it.
+
+        Raises:
+            InUse: another process holds it.
+        """
+        folder = ensure_writable_folder(self.folder / "locks")
+        lock = FileLock(folder / f"{what}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise InUse(
+                f"another process is working on {what} in {self.folder}. Wait for it to end."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()

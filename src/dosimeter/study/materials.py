@@ -1,0 +1,138 @@
+"""Targets, attacks, defences and data of one spec: made on first use, kept for as long as this process works on it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from dosimeter.core.errors import CapabilityError, InputError, MissingExtra, SpecError
+from dosimeter.core.method import Attack, Defense, Method
+from dosimeter.core.records import Batch
+from dosimeter.core.registry import catalogue, find, load
+from dosimeter.core.target import Target
+from dosimeter.study.problems import lines_of, located
+from dosimeter.study.spec import MethodSpec, Origin, StudySpec
+from dosimeter.targets.spec import build_target
+
+M = TypeVar("M", bound=Method)
+
+
+class Materials:
+    """What a spec names, as objects. Methods and targets are made once and shared; they hold no state of a run."""
+
+    def __init__(self, spec: StudySpec) -> None:
+        self.spec = spec
+        self._attacks: dict[int, Attack] = {}
+        self._defenses: dict[int, Defense | None] = {}
+        self._defended: dict[tuple[int, int], Target] = {}
+
+    def check(self) -> None:
+        """Make every attack and defence.
+
+        Raises:
+            SpecError: with all settings that a method refuses. A method that needs an extra which is not installed is
+                no problem of the spec; it raises when its turn comes.
+        """
+        lines = lines_of(self.spec.origin.text)
+        problems = []
+        for kind, methods, make in (
+            ("attacks", self.spec.attacks, self.attack),
+            ("defenses", self.spec.defenses, self.defense),
+        ):
+            for number, method in enumerate(methods):
+                try:
+                    make(number)
+                except (MissingExtra, CapabilityError):
+                    continue
+                except InputError as error:
+                    problems.append(located((kind, number, method.slug), str(error), lines))
+        if problems:
+            raise SpecError(self.spec.origin.source, problems)
+
+    def attack(self, number: int) -> Attack:
+        if number not in self._attacks:
+            self._attacks[number] = _make(self.spec.attacks[number], Attack, self.spec.origin.folder)  # type: ignore[type-abstract]
+        return self._attacks[number]
+
+    def defense(self, number: int) -> Defense | None:
+        if number not in self._defenses:
+            method = self.spec.defenses[number]
+            none = method.slug == "none"
+            self._defenses[number] = None if none else _make(method, Defense, self.spec.origin.folder)
+        return self._defenses[number]
+
+    @cached_property
+    def target(self) -> Target:
+        """The target without defences."""
+        origin = self.spec.origin
+        return build_target(self.spec.target, origin.folder, trust=origin.trust)
+
+    def defended(self, number: int, seed: int) -> Target:
+        """The target behind the ``number``-th defence, whose randomness comes from ``seed``."""
+        if (number, seed) not in self._defended:
+            defense = self.defense(number)
+            self._defended[number, seed] = (
+                self.target if defense is None else defense.wrap(self.target, seed=seed)
+            )
+        return self._defended[number, seed]
+
+    @cached_property
+    def public(self) -> Batch | None:
+        """Inputs of ``data.public``, of the target's modality."""
+        name = self.spec.data.public
+        if name is None:
+            return None
+        from dosimeter.data import known_names
+        from dosimeter.data import load as load_data
+
+        data = load_data(name if name in known_names() else self.spec.origin.folder / name)
+        if data.modality != self.target.modality:
+            raise InputError(
+                f"data.public '{name}' holds {data.modality} inputs, but target '{self.target.name}' takes "
+                f"{self.target.modality}."
+            )
+        inputs: Batch = data.inputs
+        return inputs
+
+    def close(self) -> None:
+        """Give back what the targets hold."""
+        for target in self._defended.values():
+            target.close()
+
+
+def setting_problems(value: dict[str, Any], origin: Origin) -> list[str]:
+    """Settings that methods refuse, from a spec that is wrong elsewhere too and will not become a study."""
+    lines = lines_of(origin.text)
+    problems = []
+    kinds: tuple[tuple[str, type[Method]], ...] = (("attacks", Attack), ("defenses", Defense))
+    for key, kind in kinds:
+        items = value.get(key)
+        for number, item in enumerate(items if isinstance(items, list) else ()):
+            try:
+                method = MethodSpec.model_validate(item)
+                find(method.slug)
+            except (ValidationError, InputError):
+                continue  # reported with the shape of the spec
+            try:
+                _make(method, kind, origin.folder)
+            except (MissingExtra, CapabilityError):
+                continue
+            except InputError as error:
+                problems.append(located((key, number, method.slug), str(error), lines))
+    return problems
+
+
+def _make(method: MethodSpec, kind: type[M], folder: Path) -> M:
+    try:
+        loaded = load(method.slug)
+    except ModuleNotFoundError as error:
+        extras = next((entry.card["extras"] for entry in catalogue() if entry.name == method.slug), ())
+        if not extras:
+            raise
+        raise MissingExtra(f"{method.slug} (which imports {error.name})", extras[0]) from error
+    if not issubclass(loaded, kind):
+        raise InputError(f"'{method.slug}' is no {kind.__name__.lower()}; it is a {loaded.card.kind}.")
+    return loaded.from_spec(method.settings, folder)

@@ -1,0 +1,178 @@
+"""Runs a study from spec to report, so that it can be killed at any moment and started again.
+
+Order that makes it safe: every answer is stored when it arrives, every cell when it ends, the reports are written, and
+only then the run is marked as finished. Starting again picks up the newest unfinished run of the same spec.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from dosimeter.core.errors import InputError
+from dosimeter.core.files import ensure_writable_folder, remove_partials
+from dosimeter.core.ledger import Ledger
+from dosimeter.core.progress import track
+from dosimeter.core.records import content_hash
+from dosimeter.core.result import Result, Verdict
+from dosimeter.study.cell import Bench, CellJob, empty_result
+from dosimeter.study.conclude import conclude
+from dosimeter.study.engine import Engine, LocalEngine
+from dosimeter.study.grid import grid
+from dosimeter.study.home import Home, InUse
+from dosimeter.study.materials import Materials
+from dosimeter.study.outcome import CellOutcome, StudyOutcome
+from dosimeter.study.plan import Plan, PlannedCell, plan
+from dosimeter.study.spec import StudySpec
+from dosimeter.study.store import RunRecord, Store
+from dosimeter.study.threads import pinned, usable_cpus, worker_count
+
+logger = logging.getLogger(__name__)
+
+
+def run_study(
+    spec: StudySpec,
+    *,
+    out: Path | None = None,
+    home: Home | None = None,
+    store: Store | None = None,
+    engine: Engine | None = None,
+    jobs: int | None = None,
+    fresh: bool = False,
+) -> StudyOutcome:
+    """Run ``spec``, or finish the unfinished run of it, and write its reports.
+
+    Args:
+        out: folder of the reports; ``dosimeter-runs/<run>`` if not given. With it, only a run into the same folder is resumed.
+        home: state folder.
+        store: where runs are kept; in ``home`` if not given.
+        engine: where cells are worked on; local processes if not given.
+        jobs: most processes of the local engine.
+        fresh: begin anew even if there is an unfinished run.
+
+    Raises:
+        SpecError, InputError: nothing can run; nothing was asked.
+        StoreError: the store failed; what was finished is kept.
+    """
+    home = home or Home.default()
+    ensure_writable_folder(home.folder)
+    ensure_writable_folder(out or Path("dosimeter-runs"))
+    store = store or Store(home.store_url)
+    with ExitStack() as held:
+        run = None if fresh else _resume(spec, out, home, store, held)
+        folder = run.out if run else out
+        if folder is not None:
+            held.enter_context(home.alone(f"out-{content_hash(str(folder.absolute()))}"))
+            remove_partials(ensure_writable_folder(folder))
+        workers = run.workers if run else worker_count(len(grid(spec)), jobs)
+        threads = run.threads if run else max(1, usable_cpus() // workers)
+        materials = Materials(spec)
+        held.callback(materials.close)
+        with pinned(threads):
+            planned = plan(spec, materials)
+        _refuse_if_nothing_runs(planned)
+        for note in planned.notes:
+            logger.warning("%s", note)
+        if run is None:
+            run = store.create(
+                name=spec.name,
+                spec_digest=spec.digest,
+                spec_text=spec.origin.text,
+                workers=workers,
+                threads=threads,
+                out=out,
+            )
+            held.enter_context(home.alone(f"run-{run.id}"))
+        return _Sitting(planned, run, home, store, engine or LocalEngine(workers), materials).finish()
+
+
+def _resume(spec: StudySpec, out: Path | None, home: Home, store: Store, held: ExitStack) -> RunRecord | None:
+    """The newest unfinished run that no other process is working on, locked; ``None`` if there is none."""
+    for run in store.unfinished(spec.digest, out):
+        try:
+            held.enter_context(home.alone(f"run-{run.id}"))
+        except InUse:
+            continue
+        logger.info("resuming run %s of %s; --fresh begins anew", run.id, run.started)
+        return run
+    return None
+
+
+def _refuse_if_nothing_runs(planned: Plan) -> None:
+    if all(cell.status == "cannot run" for cell in planned.cells):
+        reasons = list(dict.fromkeys(cell.reason or "" for cell in planned.cells))
+        only = planned.cells[0].error
+        raise (
+            only
+            if len(reasons) == 1 and only
+            else InputError("no cell can run:\n" + "\n".join(f"  - {r}" for r in reasons))
+        )
+
+
+class _Sitting:
+    """One stretch of work on a run, from whatever is stored to its end."""
+
+    def __init__(
+        self, planned: Plan, run: RunRecord, home: Home, store: Store, engine: Engine, materials: Materials
+    ) -> None:
+        self.planned, self.run, self.home, self.store = planned, run, home, store
+        self.engine, self.materials = engine, materials
+        self.began = time.monotonic()
+        self.results = store.results(run.id)
+
+    @property
+    def seconds(self) -> float:
+        """Time worked on the run so far, over all sittings."""
+        return self.run.seconds + time.monotonic() - self.began
+
+    def finish(self) -> StudyOutcome:
+        from dosimeter.report.write import write_reports
+
+        self._work()
+        ledger = Ledger(self.home.ledger(self.run.id))
+        outcome = conclude(
+            self.planned,
+            [CellOutcome(cell=cell.cell, result=self.results[_key(cell)]) for cell in self.planned.cells],
+            run=self.run.id,
+            started=self.run.started,
+            seconds=self.seconds,
+            sent=ledger.used,
+            lost=ledger.lost,
+        )
+        ledger.close()
+        write_reports(outcome, self.run.out)
+        self.store.finish(self.run.id, outcome)
+        return outcome
+
+    def _work(self) -> None:
+        bench = Bench(self.planned.spec, self.home, self.run.id, self.run.out, self.run.threads)
+        keys = {cell.place: _key(cell) for cell in self.planned.cells}
+        for cell in self.planned.cells:
+            if cell.status != "run" and keys[cell.place] not in self.results:
+                verdict: Verdict = "undetermined" if cell.status == "over budget" else "error"
+                self._keep(keys[cell.place], empty_result(cell.place, verdict, cell.reason or ""))
+        left = [cell for cell in self.planned.cells if keys[cell.place] not in self.results]
+        with track("cells", len(keys)) as bar:
+            bar.advance(len(keys) - len(left))
+            for job, result in self.engine.run(bench, self._jobs(left), self.materials):
+                self._keep(keys[job.place], result)
+                bar.advance()
+
+    def _jobs(self, cells: list[PlannedCell]) -> Iterator[CellJob]:
+        """Made when an engine asks for the next one, so that each knows the time that is left by then."""
+        limit = self.planned.spec.budget.seconds
+        for cell in cells:
+            left = None if limit is None else limit - self.seconds
+            yield CellJob(cell.place, max_queries=cell.estimate.queries if cell.estimate else 0, seconds=left)
+
+    def _keep(self, key: str, result: Result) -> None:
+        self.store.save(self.run.id, key, result, seconds=self.seconds)
+        self.results[key] = result
+
+
+def _key(cell: PlannedCell) -> str:
+    """Identity of a cell within its run; a target that changed makes its cells other cells."""
+    return content_hash(cell.cell.label, cell.fingerprint)

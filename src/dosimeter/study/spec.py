@@ -1,0 +1,263 @@
+"""The audit spec: what to attack, how, within which budget, and what must hold.
+
+Unknown keys are refused with the nearest valid one, and all problems are reported together with their places
+(``study.problems``). Does not own: making targets and methods out of it (``study.materials``).
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+import shlex
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from dosimeter.core.errors import InputError, SpecError
+from dosimeter.core.records import content_hash
+from dosimeter.core.registry import find
+from dosimeter.study.identity import code_version
+from dosimeter.study.outcome import Relation
+from dosimeter.study.problems import by_line, lines_of, validation_problems
+from dosimeter.targets.spec import TargetSpec
+
+_BOUND = re.compile(r"\s*(<=|>=|==|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+HOLDS: dict[Relation, Callable[[float, float], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class MethodSpec(_Part):
+    """An attack or defence by slug, with its settings: ``slug``, or ``{slug: {setting: value}}``."""
+
+    slug: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"slug": value}
+        if isinstance(value, dict) and set(value) <= {"slug", "settings"} and "slug" in value:
+            return value
+        if isinstance(value, dict) and len(value) == 1:
+            [(slug, settings)] = value.items()
+            if isinstance(slug, str) and (settings is None or isinstance(settings, dict)):
+                return {"slug": slug, "settings": settings or {}}
+        raise ValueError("expected a slug, or one slug with its settings as in '- slug: {setting: value}'")
+
+    @field_validator("slug")
+    @classmethod
+    def _exists(cls, slug: str) -> str:
+        if slug != "none":
+            try:
+                find(slug)
+            except InputError as error:
+                raise ValueError(str(error)) from None
+        return slug
+
+    @property
+    def label(self) -> str:
+        """The slug, with the settings where there are any."""
+        settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        return f"{self.slug}({settings})" if settings else self.slug
+
+
+class DataSpec(_Part):
+    """Data that the attacker, or the auditor, has: names of sets, or paths."""
+
+    public: str | None = Field(None, description="inputs that anybody may have")
+    members: str | None = Field(None, description="records the model was trained on")
+    nonmembers: str | None = Field(
+        None, description="records from the same source that it was not trained on"
+    )
+    groups: str | None = Field(None, description="column that says which records belong together")
+
+
+class Budget(_Part):
+    """Hard limits of the whole study."""
+
+    queries: int | None = Field(None, ge=1, description="calls of the target, in records")
+    seconds: float | None = Field(None, gt=0, description="wall-clock time")
+
+
+class Bound(_Part):
+    """One line of the policy: ``<= 0.05``."""
+
+    relation: Relation
+    value: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return value
+        match = _BOUND.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            raise ValueError(f'expected a relation and a number, as in "<= 0.05", but got {value!r}')
+        return {"relation": match[1], "value": float(match[2])}
+
+    def holds(self, value: float) -> bool:
+        return HOLDS[self.relation](value, self.value)
+
+    def __str__(self) -> str:
+        return f"{self.relation} {self.value:g}"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a spec came from.
+
+    Attributes:
+        source: shown to people.
+        folder: relative paths start here.
+        text: the spec as written.
+        command: how to run it again.
+        trust: weight files that can run code may be read.
+    """
+
+    source: str
+    folder: Path
+    text: str
+    command: str
+    trust: bool = False
+
+
+class StudySpec(_Part):
+    """A study: one target, every defence against every attack under every seed, and a policy over what they find."""
+
+    name: str = Field(min_length=1, max_length=120)
+    target: TargetSpec
+    data: DataSpec = DataSpec()
+    attacks: tuple[MethodSpec, ...] = Field(min_length=1)
+    defenses: tuple[MethodSpec, ...] = Field((MethodSpec(slug="none"),), min_length=1)
+    policy: dict[str, Bound] = Field(default_factory=dict, description="'slug.metric' -> bound")
+    budget: Budget = Budget()
+    seed: int | None = Field(None, ge=0)
+    seeds: tuple[int, ...] | None = Field(None, min_length=1)
+
+    _origin: Origin | None = PrivateAttr(None)
+
+    @field_validator("attacks")
+    @classmethod
+    def _one_cell_each(cls, methods: tuple[MethodSpec, ...]) -> tuple[MethodSpec, ...]:
+        if any(method.slug == "none" for method in methods):
+            raise ValueError("'none' is a defence, not an attack")
+        twice = [slug for slug, count in Counter(method.slug for method in methods).items() if count > 1]
+        if twice:
+            raise ValueError(
+                f"'{twice[0]}' is given twice; a study runs each attack once per defence and seed"
+            )
+        return methods
+
+    @field_validator("defenses")
+    @classmethod
+    def _differ(cls, methods: tuple[MethodSpec, ...]) -> tuple[MethodSpec, ...]:
+        twice = [label for label, count in Counter(method.label for method in methods).items() if count > 1]
+        if twice:
+            raise ValueError(f"'{twice[0]}' is given twice")
+        return methods
+
+    @field_validator("policy")
+    @classmethod
+    def _policy_names_attacks(cls, policy: dict[str, Bound], info: ValidationInfo) -> dict[str, Bound]:
+        attacks = [method.slug for method in info.data.get("attacks", ())]
+        wrong = [key for key in policy if not any(key.startswith(f"{slug}.") for slug in attacks)]
+        if attacks and wrong:
+            raise ValueError(
+                f"'{wrong[0]}' is not a metric of an attack in this spec; write it as 'slug.metric' with one of "
+                f"{', '.join(attacks)} as slug"
+            )
+        return policy
+
+    @field_validator("seeds")
+    @classmethod
+    def _seed_or_seeds(cls, seeds: tuple[int, ...] | None, info: ValidationInfo) -> tuple[int, ...] | None:
+        if seeds is not None:
+            if info.data.get("seed") is not None:
+                raise ValueError("give 'seed' or 'seeds', not both")
+            if min(seeds) < 0 or len(set(seeds)) != len(seeds):
+                raise ValueError("must be different whole numbers from 0 on")
+        return seeds
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        return self.seeds or (self.seed or 0,)
+
+    @property
+    def origin(self) -> Origin:
+        """Where the spec came from; for one made in Python, itself as YAML and the current folder."""
+        if self._origin is None:
+            dumped = self.model_dump(mode="json", exclude_unset=True)
+            self._origin = Origin(
+                source="the spec made in Python",
+                folder=Path.cwd(),
+                text=yaml.safe_dump(dumped, sort_keys=False),
+                command="dosimeter.study.run.run_study(spec)",
+            )
+        return self._origin
+
+    def with_origin(self, origin: Origin) -> Self:
+        """The same spec, said to come from elsewhere."""
+        copy = self.model_copy()
+        copy._origin = origin
+        return copy
+
+    @property
+    def digest(self) -> str:
+        """Identity of the study: the text with its seeds, its folder, and the code that runs it."""
+        origin = self.origin
+        return content_hash(origin.text, str(origin.folder), origin.trust, code_version())
+
+
+def load_spec(path: Path | str, *, trust: bool = False) -> StudySpec:
+    """The spec in the YAML file ``path``.
+
+    Args:
+        trust: allow weight files that can run code when they are read.
+
+    Raises:
+        SpecError: with every problem and its line.
+        InputError: the file cannot be read, or is not YAML.
+    """
+    from dosimeter.loading.documents import load_yaml
+
+    path = Path(path)
+    value = load_yaml(path)
+    text = path.read_text(encoding="utf-8-sig")
+    lines = lines_of(text)
+    if not isinstance(value, dict):
+        raise SpecError(
+            str(path), ["expected keys such as name, target and attacks; 'dosimeter init' writes an example"]
+        )
+    command = f"dosimeter audit {shlex.quote(str(path))}{' --trust' if trust else ''}"
+    origin = Origin(str(path), path.resolve().parent, text, command, trust)
+    try:
+        return StudySpec.model_validate(value).with_origin(origin)
+    except ValidationError as error:
+        problems = validation_problems(error, StudySpec, value, lines)
+    from dosimeter.study.materials import setting_problems
+
+    raise SpecError(str(path), by_line(problems + setting_problems(value, origin))) from None
