@@ -19,6 +19,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
     delay_seconds: float = 0.0
     hang_up: bool = False
+    raw: bytes | None = None
+    """Bytes to write instead of a well-formed response, before hanging up."""
 
 
 def rate_limited(retry_after: str | None = None) -> Reply:
@@ -64,6 +66,8 @@ class LoopbackService:
         self.keys: list[str] = []
         self.bodies: list[Any] = []
         self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
+        self.connections = 0
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
@@ -96,10 +100,12 @@ class LoopbackService:
         self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                lines = head.decode("latin-1").split("\r\n")[1:]
+                first, *lines = head.decode("latin-1").split("\r\n")
+                self.paths.append(first.split(" ")[1])
                 headers = {
                     name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
                 }
@@ -114,7 +120,10 @@ class LoopbackService:
                     reply = await self._reply(number, body)
                 finally:
                     self.in_flight -= 1
-                if reply.hang_up:
+                if reply.raw is not None:
+                    writer.write(reply.raw)
+                    await writer.drain()
+                if reply.hang_up or reply.raw is not None:
                     break
                 lines = [f"HTTP/1.1 {reply.status} X", f"Content-Length: {len(reply.body)}"]
                 lines += [f"{name}: {value}" for name, value in reply.headers.items()]

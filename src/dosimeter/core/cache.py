@@ -13,22 +13,28 @@ from typing import Any
 
 import numpy as np
 
-from dosimeter.core.ledger import open_database
+from dosimeter.core.database import open_database, transaction
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
 _MOST_KEYS_A_QUERY = 500
 
 
 def pack(answer: Any) -> bytes:
-    """One answer (string, or array of any shape) as bytes: a JSON line with type and shape, then the raw data."""
+    """One answer (string, or array of any shape) as bytes: a JSON line with type and shape, then the raw data.
+
+    Raises:
+        TypeError: an array of Python objects, which has no bytes of its own.
+    """
     if isinstance(answer, str):
         return b'"text"\n' + answer.encode("utf-8", "surrogatepass")
     array = np.asarray(answer)
+    if array.dtype.hasobject:
+        raise TypeError(f"an answer must be a string or a numeric array, not {type(answer).__name__}")
     return json.dumps([array.dtype.str, list(array.shape)]).encode() + b"\n" + array.tobytes()
 
 
 def unpack(data: bytes) -> Any:
-    """The inverse of :func:`pack`."""
+    """The inverse of :func:`pack`; arrays are read-only."""
     header, _, body = data.partition(b"\n")
     kind = json.loads(header)
     if kind == "text":
@@ -55,12 +61,10 @@ class AnswerCache:
 
     def put(self, keys: Sequence[str], answers: Sequence[Any] | np.ndarray) -> None:
         """Store ``answers`` under ``keys`` in one transaction; a key that is there keeps its first answer."""
-        self._database.execute("BEGIN IMMEDIATE")
-        self._database.executemany(
-            "INSERT OR IGNORE INTO answers VALUES (?, ?)",
-            [(key, pack(answer)) for key, answer in zip(keys, answers, strict=True)],
-        )
-        self._database.execute("COMMIT")
+        rows = [(key, pack(answer)) for key, answer in zip(keys, answers, strict=True)]
+        with transaction(self._database):
+            self._database.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", rows)
 
     def close(self) -> None:
+        """Close the file. May be called twice."""
         self._database.close()

@@ -44,4 +44,5 @@ class Card:
     tags: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
+        """The card as JSON values."""
         return asdict(self)

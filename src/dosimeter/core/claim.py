@@ -33,15 +33,22 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        return math.isfinite(self.value) and _HOLDS[self.relation](self.value, self.bound)
+        """Whether the measured value meets the bound; NaN and infinity meet none."""
+        return math.isfinite(self.value) and bool(_HOLDS[self.relation](self.value, self.bound))
 
     @property
     def fails_build(self) -> bool:
+        """Whether it does not hold, and is not marked open."""
         return not self.holds and self.open is None
 
     def as_dict(self) -> dict[str, Any]:
-        finite = self.value if math.isfinite(self.value) else None
-        return {**asdict(self), "value": finite, "holds": self.holds}
+        """The claim and whether it holds, as JSON values; a number that is not finite becomes ``None``."""
+        numbers = {name: _finite(getattr(self, name)) for name in ("value", "low", "high", "bound")}
+        return {**asdict(self), **numbers, "holds": self.holds}
+
+
+def _finite(number: float | None) -> float | None:
+    return float(number) if number is not None and math.isfinite(number) else None
 
 
 @dataclass(frozen=True)
@@ -62,4 +69,5 @@ class Reproduction:
         )
 
     def as_dict(self) -> dict[str, Any]:
+        """The run and its claims as JSON values."""
         return {**asdict(self), "claims": [claim.as_dict() for claim in self.claims]}

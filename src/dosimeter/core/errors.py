@@ -6,11 +6,18 @@ be completed; ``BudgetExceeded`` is a limit doing its work. Anything else is a b
 
 from __future__ import annotations
 
+import copyreg
+from typing import Any
+
 
 class DosimeterError(Exception):
     """Base of every error that is shown as one sentence instead of a traceback."""
 
     exit_code = 3
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default would call __init__ with the message alone, so errors with fields could not cross processes.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class InputError(DosimeterError):
@@ -58,7 +65,8 @@ class BudgetExceeded(DosimeterError):
 
     def __init__(self, kind: str, *, used: float, limit: float, wanted: float) -> None:
         self.kind, self.used, self.limit, self.wanted = kind, used, limit, wanted
+        more = f", {wanted:.12g} more wanted" if wanted else ""
         super().__init__(
-            f"budget of {limit:g} {kind} reached: {used:g} used, {wanted:g} more wanted. "
+            f"budget of {limit:.12g} {kind} reached: {used:.12g} used{more}. "
             f"Raise budget.{kind} in the spec, or choose a smaller attack."
         )

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -33,25 +35,31 @@ def ensure_writable_folder(folder: Path) -> Path:
 _PARTIAL = ".partial"
 
 
-def remove_partials(folder: Path) -> None:
-    """Delete what killed writers left unfinished anywhere under ``folder``. Nobody else may be writing there."""
+def remove_partials(folder: Path, *, older_than_seconds: float = 0.0) -> None:
+    """Delete what killed writers left unfinished anywhere under ``folder``.
+
+    Nobody else may be writing there, unless ``older_than_seconds`` is longer than any writing takes.
+    """
+    latest = time.time() - older_than_seconds
     for path in folder.rglob(f".*{_PARTIAL}"):
         with contextlib.suppress(OSError):
-            path.unlink()
+            if path.stat().st_mtime <= latest:
+                path.unlink()
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
     """Call ``write`` with a binary file that becomes ``path`` only after ``write`` returned."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL)
+    # Not tempfile.mkstemp, which makes files that only their owner can read, whatever the umask says.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_PARTIAL}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     return path
 

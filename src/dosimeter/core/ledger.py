@@ -7,30 +7,17 @@ such calls stay counted as lost. Several processes may share one file.
 
 from __future__ import annotations
 
-import sqlite3
+import operator
 import time
 from pathlib import Path
 
+from dosimeter.core.database import open_database, transaction
 from dosimeter.core.errors import BudgetExceeded
-
-
-def open_database(path: Path | None, schema: str) -> sqlite3.Connection:
-    """An autocommit SQLite connection (in memory without ``path``) that survives ``kill -9`` and waits for locks."""
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(
-        path or ":memory:", isolation_level=None, timeout=60, check_same_thread=False
-    )
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
-    connection.executescript(schema)
-    return connection
-
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, target TEXT NOT NULL, scope TEXT NOT NULL,
-    event TEXT NOT NULL CHECK (event IN ('reserve', 'settle')), queries INTEGER NOT NULL, price REAL NOT NULL);
+    event TEXT NOT NULL CHECK (event IN ('reserve', 'settle')), queries INTEGER NOT NULL CHECK (queries >= 0), price REAL NOT NULL);
 CREATE TRIGGER IF NOT EXISTS entries_are_final BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 CREATE TRIGGER IF NOT EXISTS entries_stay BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 CREATE TABLE IF NOT EXISTS totals (event TEXT PRIMARY KEY, queries INTEGER NOT NULL, price REAL NOT NULL);
@@ -68,7 +55,10 @@ class Ledger:
     @property
     def lost(self) -> int:
         """Queries that left but whose answers never arrived (failures, kills)."""
-        return self.used - self.answered
+        row = self._database.execute(
+            "SELECT SUM(CASE event WHEN 'reserve' THEN queries ELSE -queries END) FROM totals"
+        ).fetchone()
+        return int(row[0])
 
     @property
     def money(self) -> float:
@@ -87,23 +77,20 @@ class Ledger:
 
     def reserve(self, queries: int, *, target: str, scope: str = "", price_per_call: float = 0.0) -> None:
         """Count ``queries`` as spent, or raise :class:`BudgetExceeded` and count nothing."""
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(self._database):
             self.require(queries)
             self._append("reserve", queries, target, scope, price_per_call)
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
 
     def settle(self, queries: int, *, target: str, scope: str = "", price_per_call: float = 0.0) -> None:
         """Note that the answers to ``queries`` reserved queries are stored."""
-        self._database.execute("BEGIN IMMEDIATE")
-        self._append("settle", queries, target, scope, price_per_call)
-        self._database.execute("COMMIT")
+        with transaction(self._database):
+            self._append("settle", queries, target, scope, price_per_call)
 
     def _append(self, event: str, queries: int, target: str, scope: str, price_per_call: float) -> None:
-        price = queries * price_per_call
+        queries = operator.index(
+            queries
+        )  # SQLite would store a NumPy integer as bytes, and count it as nothing
+        price = float(queries * price_per_call)
         self._database.execute(
             "INSERT INTO entries (at, target, scope, event, queries, price) VALUES (?, ?, ?, ?, ?, ?)",
             (time.time(), target, scope, event, queries, price),
@@ -114,4 +101,5 @@ class Ledger:
         )
 
     def close(self) -> None:
+        """Close the file. May be called twice."""
         self._database.close()

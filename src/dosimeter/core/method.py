@@ -6,6 +6,7 @@ I/O, plotting, argument parsing, choosing data.
 
 from __future__ import annotations
 
+import difflib
 import platform
 import resource
 import sys
@@ -19,15 +20,16 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from dosimeter.core.access import check_access
 from dosimeter.core.card import Card
 from dosimeter.core.errors import InputError
 from dosimeter.core.oracle import Oracle
-from dosimeter.core.records import Batch, content_hash, take
+from dosimeter.core.records import Answers, Batch, check_answers, content_hash, take
 from dosimeter.core.result import Artifact, Cost, Figure, Metric, Provenance, Result, Table, Verdict
 from dosimeter.core.seeding import rng
-from dosimeter.core.target import BeforeSend, Target
+from dosimeter.core.target import BeforeSend, Stream, Target, closing
 
 _VERSIONED = ("numpy", "scipy", "scikit-learn", "torch", "transformers", "sentence-transformers", "dosimeter")
 
@@ -60,12 +62,21 @@ class Method(BaseModel, ABC):
             InputError: settings that the method does not know or accept, all in one message.
         """
         try:
-            return cls(**settings)
+            return cls.model_validate(settings)
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
-            )
+            problems = "; ".join(cls._problem(item) for item in error.errors())
             raise InputError(f"{cls.card.slug}: {problems}") from error
+
+    @classmethod
+    def _problem(cls, item: ErrorDetails) -> str:
+        place, message = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "there is no such setting"
+            if len(item["loc"]) == 1:
+                near = difflib.get_close_matches(place, cls.model_fields, n=1)
+                known = ", ".join(cls.model_fields) or "none"
+                message += f"; did you mean '{near[0]}'?" if near else f"; there are: {known}"
+        return f"{place}: {message}" if place else message
 
     def hyperparameters(self) -> dict[str, Any]:
         """The settings as JSON values, for the record."""
@@ -89,6 +100,7 @@ class Context:
     public: Batch | None = None
 
     def rng(self, *path: str | int) -> np.random.Generator:
+        """The generator of the place named by ``path``, from the run's seed."""
         return rng(self.seed, *path)
 
 
@@ -186,7 +198,7 @@ def peak_memory_bytes() -> int:
 
 
 class Defense(Method):
-    """A change to what goes into a target or comes out of it.
+    """A change to what goes into a target or comes out of it; without either of the two methods below, no change.
 
     Whatever is random in a defence is drawn once per input, from the seed and the input's content: asking again does
     not average it away, and a defended service answers alike in this process and behind HTTP.
@@ -208,8 +220,10 @@ class Defense(Method):
         """What the target sees instead of ``batch``; ``generators()`` yields one generator per record."""
         return batch
 
-    def protect_answers(self, answers: Any, generators: Callable[[], Iterator[np.random.Generator]]) -> Any:
-        """What the caller sees instead of ``answers``."""
+    def protect_answers(
+        self, answers: Answers, generators: Callable[[], Iterator[np.random.Generator]]
+    ) -> Answers:
+        """What the caller sees instead of ``answers``, which are valid answers of the target's kind."""
         return answers
 
 
@@ -227,19 +241,24 @@ class DefendedTarget(Target):
         self.price_per_call = target.price_per_call
         self._target, self._defense, self._seed = target, defense, seed
 
-    def _generators(self, batch: Batch) -> Callable[[], Iterator[np.random.Generator]]:
-        return lambda: (rng(self._seed, self._defense.card.slug, content_hash(record)) for record in batch)
+    def answer(self, batch: Batch) -> Answers:
+        return self._protected(self._target.answer(self._harmless(batch)), batch)
 
-    def answer(self, batch: Batch) -> Any:
-        generators = self._generators(batch)
-        return self._defense.protect_answers(
-            self._target.answer(self._defense.protect_inputs(batch, generators)), generators
-        )
+    def stream(self, batch: Batch, *, before_send: BeforeSend) -> Stream:
+        with closing(self._target.stream(self._harmless(batch), before_send=before_send)) as stream:
+            for indices, answers in stream:
+                yield indices, self._protected(answers, take(batch, indices))
 
-    def stream(self, batch: Batch, *, before_send: BeforeSend) -> Iterator[tuple[np.ndarray, Any]]:
-        protected = self._defense.protect_inputs(batch, self._generators(batch))
-        for indices, answers in self._target.stream(protected, before_send=before_send):
-            yield indices, self._defense.protect_answers(answers, self._generators(take(batch, indices)))
+    def _harmless(self, batch: Batch) -> Batch:
+        return self._defense.protect_inputs(batch, self._generators(batch))
+
+    def _protected(self, answers: Any, batch: Batch) -> Answers:
+        valid = check_answers(self._target.name, self.returns, answers, len(batch), None)
+        return self._defense.protect_answers(valid, self._generators(batch, "answers"))
+
+    def _generators(self, batch: Batch, *path: str) -> Callable[[], Iterator[np.random.Generator]]:
+        slug = self._defense.card.slug
+        return lambda: (rng(self._seed, slug, content_hash(record), *path) for record in batch)
 
     def close(self) -> None:
         self._target.close()

@@ -97,8 +97,11 @@ def load(name: str) -> type[Method]:
     """The class of the method called ``name``.
 
     Raises:
-        InputError: no such method (with the nearest names), an ambiguous one, or a plug-in that does not import.
+        InputError: no such method (with the nearest names), an ambiguous one, or a plug-in that does not import or is
+            no method.
     """
+    from dosimeter.core.method import Method
+
     owner, point = find(name)
     try:
         method = point.load()
@@ -108,7 +111,11 @@ def load(name: str) -> type[Method]:
         raise InputError(
             f"plug-in '{owner}/{point.name}' ({point.value}) does not load: {type(error).__name__}: {error}"
         ) from error
-    return method  # type: ignore[no-any-return]
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        raise InputError(
+            f"plug-in '{owner}/{point.name}' ({point.value}) is no method: it must be a subclass of Attack or Defense."
+        )
+    return method
 
 
 def _points() -> list[tuple[str, EntryPoint]]:

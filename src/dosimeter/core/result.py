@@ -9,7 +9,8 @@ import html
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Verdict = Literal["pass", "fail", "undetermined", "error"]
 #: Exit code of a verdict, and the order from best to worst.
@@ -21,26 +22,55 @@ def worst_verdict(verdicts: list[Verdict]) -> Verdict:
     return max(verdicts, key=VERDICT_EXIT.__getitem__) if verdicts else "undetermined"
 
 
+def plain(value: Any) -> Any:
+    """``value`` as JSON can hold it: NumPy values become Python's, tuples lists, what is not finite ``None``.
+
+    Half a surrogate pair, which no file can hold, becomes U+FFFD.
+
+    Raises:
+        ValueError: something that JSON has no word for.
+    """
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
+    if isinstance(value, str):
+        return (
+            value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        )
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(plain(key)): plain(item) for key, item in value.items()}
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    raise ValueError(f"expected text, numbers, lists or dictionaries, but got {type(value).__name__}")
+
+
+Json = Annotated[Any, BeforeValidator(plain)]
+Text = Annotated[str, BeforeValidator(lambda value: plain(value) if isinstance(value, str) else value)]
+
+
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Metric(_Frozen):
     """One figure. ``value`` is ``None`` only together with a ``reason``; NaN is refused."""
 
-    name: str
+    name: Text
     value: float | None
     low: float | None = None
     high: float | None = None
     n: int | None = Field(None, description="size of the sample the figure comes from")
-    interval: str | None = Field(None, description="method and level of [low, high]")
-    unit: str = ""
+    interval: Text | None = Field(None, description="method and level of [low, high]")
+    unit: Text = ""
     higher_is_better: bool | None = Field(
         None, description="for the party that owns the target; None: neither"
     )
     control: bool = False
-    description: str = ""
-    reason: str | None = Field(None, description="why there is no value, or no interval")
+    description: Text = ""
+    reason: Text | None = Field(None, description="why there is no value, or no interval")
 
     @model_validator(mode="after")
     def _finite_or_explained(self) -> Metric:
@@ -65,17 +95,14 @@ class Metric(_Frozen):
         return f"{text} {self.unit}".rstrip()
 
 
-Cell = Annotated[str | int | float | bool | None, Field(union_mode="left_to_right")]
-
-
 class Table(_Frozen):
-    """Rows under named columns. ``None`` shows as a dash."""
+    """Rows under named columns. ``None`` shows as a dash; a cell that is not finite becomes ``None``."""
 
-    name: str
-    title: str
-    columns: list[str]
-    rows: list[list[Any]]
-    caption: str = ""
+    name: Text
+    title: Text
+    columns: list[Text]
+    rows: list[list[Json]]
+    caption: Text = ""
 
     @model_validator(mode="after")
     def _rectangular(self) -> Table:
@@ -90,20 +117,20 @@ class Table(_Frozen):
 class Figure(_Frozen):
     """A Vega-Lite specification with its data inside, and what it shows in words (also its alternative text)."""
 
-    name: str
-    title: str
-    caption: str
-    spec: dict[str, Any]
+    name: Text
+    title: Text
+    caption: Text
+    spec: Annotated[dict[str, Any], BeforeValidator(plain)]
 
 
 class Artifact(_Frozen):
     """A file a method leaves behind, relative to the output folder."""
 
-    name: str
-    path: str
+    name: Text
+    path: Text
     digest: str
     bytes: int
-    description: str = ""
+    description: Text = ""
 
 
 class Cost(_Frozen):
@@ -120,10 +147,10 @@ class Provenance(_Frozen):
     """Enough to run it again: seed, settings, and the identity of everything that went in."""
 
     seed: int
-    hyperparameters: dict[str, Any] = Field(default_factory=dict)
-    target: str = ""
+    hyperparameters: Annotated[dict[str, Any], BeforeValidator(plain)] = Field(default_factory=dict)
+    target: Text = ""
     target_fingerprint: str = ""
-    data_digests: dict[str, str] = Field(default_factory=dict)
+    data_digests: dict[Text, str] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
 
 
@@ -131,19 +158,25 @@ class Result(_Frozen):
     """Everything a method found about one target."""
 
     schema_version: Literal[1] = 1
-    method: str
-    title: str
+    method: Text
+    title: Text
     verdict: Verdict
-    summary: str = Field(description="one sentence a manager understands")
-    reason: str | None = Field(None, description="why undetermined, or what went wrong")
+    summary: Text = Field(description="one sentence a manager understands")
+    reason: Text | None = Field(None, description="why undetermined, or what went wrong")
     metrics: list[Metric] = Field(default_factory=list)
     tables: list[Table] = Field(default_factory=list)
     figures: list[Figure] = Field(default_factory=list)
     artifacts: list[Artifact] = Field(default_factory=list)
-    threat_model: str = ""
-    limits: list[str] = Field(default_factory=list, description="what the figures do not say")
+    threat_model: Text = ""
+    limits: list[Text] = Field(default_factory=list, description="what the figures do not say")
     cost: Cost = Field(default_factory=Cost)
     provenance: Provenance
+
+    @model_validator(mode="after")
+    def _doubt_explained(self) -> Result:
+        if self.verdict in ("undetermined", "error") and not self.reason:
+            raise ValueError(f"the result of '{self.method}' is {self.verdict} without a reason")
+        return self
 
     def metric(self, name: str) -> Metric:
         """The metric called ``name``; ``KeyError`` lists the names there are."""
@@ -158,20 +191,23 @@ class Result(_Frozen):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Result:
+        """The result that :meth:`to_json` wrote."""
         return cls.model_validate_json(text)
 
     def __str__(self) -> str:
         width = max((len(metric.name) for metric in self.metrics), default=0)
         lines = [f"{self.title}: {self.verdict.upper()}", self.summary]
+        lines += [f"reason: {self.reason}"] if self.reason else []
         lines += [f"  {metric.name:<{width}}  {metric}" for metric in self.metrics]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
+        reason = f"<br>reason: {html.escape(self.reason)}" if self.reason else ""
         rows = "".join(
             f"<tr><td>{html.escape(metric.name)}</td><td>{html.escape(str(metric))}</td></tr>"
             for metric in self.metrics
         )
         return (
-            f"<p><strong>{html.escape(self.title)}: {self.verdict}</strong><br>{html.escape(self.summary)}</p>"
+            f"<p><strong>{html.escape(self.title)}: {self.verdict}</strong><br>{html.escape(self.summary)}{reason}</p>"
             f"<table><thead><tr><th>metric</th><th>value</th></tr></thead><tbody>{rows}</tbody></table>"
         )

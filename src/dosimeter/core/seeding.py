@@ -6,11 +6,20 @@ import hashlib
 
 import numpy as np
 
+_SEPARATOR = "\x1f"
+
 
 def derive_seed(seed: int, *path: str | int) -> int:
     """A seed in ``[0, 2**63)`` that depends on ``seed`` and every element of ``path``, and on nothing else."""
-    text = "\x1f".join([str(int(seed)), *(f"{type(part).__name__}:{part}" for part in path)])
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    text = _SEPARATOR.join(
+        [str(int(seed)), *(f"{type(part).__name__}:{_escape(str(part))}" for part in path)]
+    )
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _escape(part: str) -> str:
+    return part.replace("\\", "\\\\").replace(_SEPARATOR, "\\s")
 
 
 def rng(seed: int, *path: str | int) -> np.random.Generator:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, get_args
 
 import numpy as np
 
@@ -18,6 +19,18 @@ from dosimeter.core.errors import InputError, TargetError
 from dosimeter.core.records import Answers, Batch, check_answers, check_batch, content_hash, take
 
 BeforeSend = Callable[[int], None]
+Stream = Iterator[tuple[np.ndarray, Any]]
+
+
+@contextmanager
+def closing(stream: Stream) -> Iterator[Stream]:
+    """``stream``, closed at the end of the block, so that nothing stays in flight after an error in it."""
+    try:
+        yield stream
+    finally:
+        close = getattr(stream, "close", None)
+        if close is not None:
+            close()
 
 
 class Target(ABC):
@@ -38,6 +51,11 @@ class Target(ABC):
     price_per_call: float = 0.0
 
     def __init__(self, *, name: str, modality: Modality, returns: Returns, fingerprint: str) -> None:
+        for what, given, known in (("modality", modality, Modality), ("returns", returns, Returns)):
+            if given not in get_args(known):
+                raise InputError(
+                    f"expected {what} of target '{name}' to be one of {', '.join(get_args(known))}, but got {given!r}."
+                )
         self.name = name
         self.modality: Modality = modality
         self.returns: Returns = returns
@@ -47,7 +65,7 @@ class Target(ABC):
     def answer(self, batch: Batch) -> Any:
         """Answers to at most ``batch_size`` records, one per record, in order."""
 
-    def stream(self, batch: Batch, *, before_send: BeforeSend) -> Iterator[tuple[np.ndarray, Any]]:
+    def stream(self, batch: Batch, *, before_send: BeforeSend) -> Stream:
         """Answer any number of records: yields (indices, answers) as they arrive, each index exactly once.
 
         ``before_send(n)`` is called before ``n`` records leave; it raises if they may not.
@@ -89,6 +107,8 @@ class CallableTarget(Target):
             returns=returns,
             fingerprint=fingerprint or uuid.uuid4().hex,
         )
+        if batch_size < 1:
+            raise InputError(f"target '{self.name}' needs a batch_size of at least 1, but got {batch_size}.")
         self.batch_size = batch_size
         self.price_per_call = price_per_call
         self._function = function
@@ -121,7 +141,14 @@ class RecordedTarget(Target):
         except TargetError as error:
             raise InputError(str(error)) from error
         self.inputs = inputs
-        self._row = {content_hash(record): row for row, record in enumerate(inputs)}
+        self._row: dict[str, int] = {}
+        for row, record in enumerate(inputs):
+            first = self._row.setdefault(content_hash(record), row)
+            if first != row and not np.array_equal(self.answers[first], self.answers[row]):
+                raise InputError(
+                    f"recorded target '{name}' has two different answers to one input, in rows {first} and {row} "
+                    "(counted from 0). Keep one of them."
+                )
         super().__init__(
             name=name,
             modality=modality,

@@ -15,7 +15,7 @@ from typing import IO, BinaryIO
 from dosimeter.core.errors import InputError
 from dosimeter.loading.sources import MIB, open_regular, refusing, shown, size_text
 
-_MOST_DIRECTORY_BYTES = 256 * MIB
+_MOST_DIRECTORY_BYTES = 64 * MIB
 _DEFLATE_MOST_RATIO = 1032
 _END = b"PK\x05\x06"
 _END_BYTES = 22
@@ -102,7 +102,7 @@ class Archive:
             if problem is None and info.filename in members:
                 problem = "is in it twice"
             if problem is not None:
-                raise self._refusal(info.filename, problem)
+                raise self._refusal(info.orig_filename, problem)
             packed += info.compress_size
             if not info.is_dir():
                 members[info.filename] = info

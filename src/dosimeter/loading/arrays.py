@@ -6,7 +6,6 @@ checked against the bytes that are there, before anything is allocated.
 
 from __future__ import annotations
 
-import ast
 import math
 import re
 from dataclasses import dataclass
@@ -21,7 +20,10 @@ from dosimeter.loading.sources import GIB, MIB, check_fits, open_regular, refusi
 
 _WHAT = "NumPy arrays"
 _MAGIC = b"\x93NUMPY"
-_DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|c8|c16|[SU][1-9]\d{0,8})")
+_DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|c8|c16|[SU][1-9]\d{0,7})")
+_FIELD = re.compile(r"""['"](\w+)['"]\s*:\s*('[^']*'|"[^"]*"|\w+|\([^()]*\))""")
+_HEADER = re.compile(rf"\s*\{{\s*(?:{_FIELD.pattern}\s*(?:,\s*)?)+\}}\s*")
+_SHAPE = re.compile(r"\(\s*(\d+\s*,\s*)*(\d+\s*)?\)")
 _MOST_HEADER_BYTES = 10_000
 _MOST_AXES = 32
 _CHUNK = 16 * MIB
@@ -118,43 +120,38 @@ def _read_header(where: Path | str, stream: IO[bytes]) -> _Header:
             raise InputError(
                 f"refused {shown(where)}: its header is cut off or {length} bytes long. Save it again."
             )
-        fields = ast.literal_eval(text.decode("utf-8" if start[6] == 3 else "latin-1").strip())
-    return _checked_header(where, fields, len(start) + width + length)
+        return _parse_header(where, text.decode("utf-8" if start[6] == 3 else "latin-1"), 8 + width + length)
 
 
-def _checked_header(where: Path | str, fields: object, nbytes_header: int) -> _Header:
-    if not isinstance(fields, dict) or fields.keys() != {"descr", "fortran_order", "shape"}:
+def _parse_header(where: Path | str, text: str, nbytes_header: int) -> _Header:
+    fields = dict(_FIELD.findall(text)) if _HEADER.fullmatch(text) else {}
+    if fields.keys() != {"descr", "fortran_order", "shape"} or fields["fortran_order"] not in (
+        "True",
+        "False",
+    ):
         raise InputError(
-            f"refused {shown(where)}: its header is not that of a NumPy array. Save it with numpy.save."
+            f"refused {shown(where)}: its header is not that of a plain NumPy array. Save numbers, not records, "
+            "with numpy.save."
         )
-    descr, fortran_order, shape = fields["descr"], fields["fortran_order"], fields["shape"]
-    if not isinstance(descr, str) or not _DTYPE.fullmatch(descr):
-        kind = (
-            "pickled Python objects"
-            if isinstance(descr, str) and "O" in descr
-            else f"type {shown(repr(descr))}"
-        )
+    descr = fields["descr"][1:-1]
+    if not _DTYPE.fullmatch(descr):
+        kind = "pickled Python objects" if "O" in descr else f"the type '{shown(descr)}'"
         raise InputError(
             f"refused {shown(where)}: it holds {kind}. Save numbers, booleans or fixed-width strings "
             "(numpy.asarray with a plain dtype)."
         )
-    if (
-        not isinstance(fortran_order, bool)
-        or not isinstance(shape, tuple)
-        or len(shape) > _MOST_AXES
-        or not all(type(length) is int and 0 <= length < 1 << 62 for length in shape)
-    ):
+    shape = tuple(int(length) for length in re.findall(r"\d+", fields["shape"]))
+    if not _SHAPE.fullmatch(fields["shape"]) or len(shape) > _MOST_AXES or max(shape, default=0) >= 1 << 62:
         raise InputError(
-            f"refused {shown(where)}: its header gives the shape {shown(repr(shape))} and the order "
-            f"{shown(repr(fortran_order))}. Save it with numpy.save."
+            f"refused {shown(where)}: its header gives the shape {shown(fields['shape'])}. Save it again."
         )
-    return _Header(np.dtype(descr), shape, fortran_order, nbytes_header)
+    return _Header(np.dtype(descr), shape, fields["fortran_order"] == "True", nbytes_header)
 
 
 def _read_data(where: Path | str, stream: IO[bytes], header: _Header) -> np.ndarray:
     with refusing(where, _WHAT):
         data = np.empty(header.nbytes, dtype=np.uint8)
-        view = memoryview(data)
+        view = data.data
         done = 0
         while done < header.nbytes:
             part = stream.read(min(_CHUNK, header.nbytes - done))

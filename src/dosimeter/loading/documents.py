@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -16,6 +16,7 @@ _MOST_BYTES = 256 * 1024
 _MOST_DEPTH = 40
 _MOST_NODES = 20_000
 _MOST_NUMBER_CHARACTERS = 100
+_UNUSED_TAGS = tuple(f"tag:yaml.org,2002:{name}" for name in ("binary", "omap", "pairs", "set"))
 _NUMBER_TAGS = tuple(f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp"))
 
 
@@ -60,7 +61,7 @@ def _parse(name: str, text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise InputError(f"{name}{place}: {shown(error.problem or error.context)}.") from None
+        raise InputError(f"{name}{place}: {_explained(error)}.") from None
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         raise InputError(
@@ -68,8 +69,22 @@ def _parse(name: str, text: str) -> Any:
         ) from None
 
 
+def _explained(error: yaml.MarkedYAMLError) -> str:
+    problem = str(error.problem)
+    if "could not determine a constructor" in problem:
+        tag = problem.partition("'")[2].rstrip("'")
+        return f"the tag '{shown(tag)}' is not allowed, only plain data is; remove it"
+    return shown(", ".join(str(part) for part in (error.context, problem) if part))
+
+
 class _BoundedLoader(yaml.SafeLoader):
     """The safe loader, stopped at the first value too deep or too many, before anything is built from it."""
+
+    yaml_constructors: ClassVar[dict[str | None, Any]] = {
+        tag: construct
+        for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+        if tag not in _UNUSED_TAGS
+    }
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

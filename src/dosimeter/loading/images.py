@@ -160,11 +160,17 @@ def _extent(image: np.ndarray) -> str:
 
 def _decode(where: str, data: bytes, size: int | None) -> np.ndarray:
     """One picture as (height, width, 3) uint8."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     with refusing(where, _WHAT), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with Image.open(BytesIO(data), formats=_FORMATS) as image:
+        try:
+            image = Image.open(BytesIO(data), formats=_FORMATS)
+        except UnidentifiedImageError:
+            raise InputError(
+                f"{shown(where)} is no picture in one of the formats {', '.join(_FORMATS)}. Convert or remove it."
+            ) from None
+        with image:
             width, height = image.size
             if width * height > _MOST_PIXELS:
                 raise InputError(
@@ -185,14 +191,15 @@ def _central_square(image: Image, size: int | None) -> Image:
 
     width, height = image.size
     side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    return image.resize((size, size), Resampling.BILINEAR, box=(left, top, left + side, top + side))
+    left, top = (width - side) // 2, (height - side) // 2
+    square = image.crop((left, top, left + side, top + side))
+    return square.resize((size, size), Resampling.BILINEAR)
 
 
 def _from_arrays(path: Path, limit: int | None, size: int | None) -> LoadedImages:
     arrays = load_arrays(path)
-    key = next((key for key in ("x", "images") if key in arrays), None)
-    key = key or next((key for key, array in arrays.items() if array.ndim == 4), None)
+    candidates = ["x", "images", *(name for name, array in arrays.items() if array.ndim == 4)]
+    key = next((name for name in candidates if name in arrays), None)
     if key is None:
         found = ", ".join(f"{shown(name)} {array.shape}" for name, array in list(arrays.items())[:12])
         raise InputError(

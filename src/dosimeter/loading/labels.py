@@ -27,12 +27,11 @@ def encode_labels(
     Raises:
         InputError: a missing label, a fraction, a number below 0 or beyond the classes, or labels in several dimensions.
     """
-    array = np.asarray(values)
-    if array.ndim != 1:
+    if isinstance(values, np.ndarray) and values.ndim != 1:
         raise InputError(
-            f"expected one label per record in {shown(path)}, but the labels have shape {array.shape}."
+            f"expected one label per record in {shown(path)}, but the labels have shape {values.shape}."
         )
-    flat = array.tolist() if isinstance(values, np.ndarray) else list(values)
+    flat = values.tolist() if isinstance(values, np.ndarray) else list(values)
     for position, value in enumerate(flat):
         if value is None or value == "" or value != value or isinstance(value, (list, dict)):
             raise InputError(
@@ -40,9 +39,7 @@ def encode_labels(
                 f"{shown(repr(value))}. Fill it in or drop the record."
             )
     if all(_is_number(value) for value in flat):
-        return _class_numbers(
-            path, [float(value) if isinstance(value, str) else value for value in flat], names
-        )
+        return _class_numbers(path, [_number(value) for value in flat], names)
     texts = [str(value) for value in flat]
     classes = [str(name) for name in names] if names is not None else sorted(set(texts))
     number = {name: index for index, name in enumerate(classes)}
@@ -60,6 +57,11 @@ def _is_number(value: Any) -> bool:
     if isinstance(value, str):
         return _WHOLE_NUMBER.fullmatch(value) is not None
     return isinstance(value, (int, float))
+
+
+def _number(value: Any) -> int | float:
+    # A float also holds what is beyond Python's limit of digits; it is out of range in any case.
+    return (int(value) if len(value) < 19 else float(value)) if isinstance(value, str) else value
 
 
 def _class_numbers(

@@ -64,7 +64,7 @@ def _check_archive(path: Path) -> None:
         pickled = f"{next(iter(roots))}/data.pkl" if len(roots) == 1 else ""
         if pickled not in archive.members:
             raise InputError(
-                f"expected {shown(path)} to be {_WHAT}, but it is a ZIP archive without a data.pkl. "
+                f"expected {shown(path)} to be {_WHAT}, but it is not a ZIP archive with one folder that holds data.pkl. "
                 "Save the state dict with safetensors.torch.save_file and give that file."
             )
         if pickled.replace("data.pkl", "constants.pkl") in archive.members:
@@ -87,6 +87,13 @@ def _needs_trust(path: Path, reason: str) -> InputError:
     return InputError(
         f"refused {shown(path)}: {reason}, so loading it could run code. Convert it to safetensors where it was made, "
         "or pass --trust (trust=True) if you trust its author as you trust a program."
+    )
+
+
+def _not_weights(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"refused {shown(path)}: {reason}, which no state dict does and which could fill the memory or crash the process. "
+        "Convert it to safetensors where it was made."
     )
 
 
@@ -127,12 +134,12 @@ class _Inspection:
     def _call_or_move(self, name: str, opcode: pickletools.OpcodeInfo) -> None:
         popped = self._pop(opcode)
         if name == "TUPLE" and len(popped) > _MOST_TUPLE_ITEMS:
-            raise _needs_trust(self._path, f"its pickle holds a tuple of {len(popped)} items")
+            raise _not_weights(self._path, f"its pickle holds a tuple of {len(popped)} items")
         depth = 0
         if name.startswith("TUPLE"):
             depth = 1 + max((item for item in popped if isinstance(item, int)), default=0)
             if depth > _MOST_TUPLE_DEPTH:
-                raise _needs_trust(self._path, f"its pickle nests tuples deeper than {_MOST_TUPLE_DEPTH}")
+                raise _not_weights(self._path, f"its pickle nests tuples deeper than {_MOST_TUPLE_DEPTH}")
         if name == "REDUCE":
             function, arguments = popped
             cheap = function == "collections OrderedDict" and arguments is _EMPTY_TUPLE
@@ -140,7 +147,9 @@ class _Inspection:
                 self._copying_calls += 1
         self._copying_calls += name == "BUILD"
         if self._copying_calls > _MOST_COPYING_CALLS:
-            raise _needs_trust(self._path, f"its pickle copies more than {_MOST_COPYING_CALLS} containers")
+            raise _not_weights(
+                self._path, f"its pickle copies containers more than {_MOST_COPYING_CALLS} times"
+            )
         self._stack.extend(_MARK if item is pickletools.markobject else depth for item in opcode.stack_after)
 
     def _pop(self, opcode: pickletools.OpcodeInfo) -> list[Any]:

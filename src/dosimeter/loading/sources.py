@@ -30,6 +30,12 @@ def shown(value: object) -> str:
     return f"{text[:half]} ... {text[-half:]}"
 
 
+def reason_of(error: Exception) -> str:
+    """The first line of what ``error`` says, without advice for programmers, or else its class."""
+    first = str(error).strip().partition("\n")[0].partition("; use sys.")[0]
+    return shown(first.rstrip(". ") or type(error).__name__)
+
+
 def size_text(nbytes: int) -> str:
     """``nbytes`` in the largest binary unit that keeps it above 1, for example ``1.5 GiB``."""
     size = float(min(nbytes, 1 << 90))
@@ -105,8 +111,7 @@ def refusing(path: Path | str, what: str, *, advice: str = "Make or download it 
     except RecursionError:
         raise InputError(f"cannot read {name} as {what}: it is nested too deeply. {advice}") from None
     except Exception as error:
-        reason = shown(str(error).strip().partition("\n")[0].rstrip(". ") or type(error).__name__)
-        raise InputError(f"cannot read {name} as {what}: {reason}. {advice}") from error
+        raise InputError(f"cannot read {name} as {what}: {reason_of(error)}. {advice}") from error
 
 
 def check_fits(path: Path, nbytes: int, max_bytes: int = 8 * GIB) -> None:

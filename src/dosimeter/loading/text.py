@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
 from dosimeter.core.errors import InputError
 from dosimeter.loading.labels import encode_labels
-from dosimeter.loading.sources import GIB, MIB, open_regular, refusing, shown, size_text
+from dosimeter.loading.sources import GIB, MIB, open_regular, reason_of, refusing, shown, size_text
 
 _WHAT = "text records"
 _FORMATS = (".jsonl", ".csv", ".txt")
 _MOST_LINE_BYTES = 16 * MIB
 _MOST_CELLS = 50_000_000
 _MOST_KEYS = 1000
-_MOST_EXPANSION = 200
+_MOST_EXPANSION = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,7 @@ def decoded_lines(path: Path, *, compressed: bool, max_bytes: int) -> Iterator[I
             yield _lines(path, file, max_bytes)
 
 
-def _lines(path: Path, stream: IO[bytes], most_bytes: int) -> Iterator[tuple[int, str]]:
+def _lines(path: Path, stream: BinaryIO | gzip.GzipFile, most_bytes: int) -> Iterator[tuple[int, str]]:
     number, total = 0, 0
     while True:
         number += 1
@@ -164,7 +164,7 @@ def _json_record(path: Path, number: int, line: str) -> dict[str, Any]:
     except UnicodeEncodeError:
         _refuse(path, number, "it contains half of a surrogate pair. Repair the text")
     except ValueError as error:
-        _refuse(path, number, f"{shown(str(error))}. Write one JSON object a line")
+        _refuse(path, number, f"{reason_of(error)}. Write one JSON object a line")
     if not isinstance(record, dict):
         _refuse(
             path,
@@ -200,7 +200,9 @@ def csv_columns(path: Path, lines: Iterator[tuple[int, str]]) -> dict[str, list[
         except StopIteration:
             break
         except csv.Error as error:
-            _refuse(path, reader.line_num, f"{error}. Quote fields as RFC 4180 says")
+            _refuse(
+                path, reader.line_num, f"{error}. Quote fields as RFC 4180 says, or use .jsonl for long texts"
+            )
         if not row:
             continue
         if not header:

@@ -17,7 +17,7 @@ from dosimeter.report.wording import clean_text
 WIDE, NARROW = 816, 328
 MOST_RECORDS = 20_000
 MOST_BYTES = 1_000_000
-_GRID, _AXIS = "#e3e7ed", "#8e98a6"
+_GRID, _AXIS = "#e3e7ed", "#7f8997"
 #: The style-sheet variable in place of each colour of the palette. Vega's own default for text is black.
 THEME: dict[str, str] = {
     **{colour: f"var(--series-{index})" for index, colour in enumerate(SERIES, 1)},

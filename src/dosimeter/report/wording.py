@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from datetime import UTC, datetime
 from numbers import Real
 from typing import Any
@@ -41,8 +42,8 @@ def number_text(value: float) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """Whether ``value`` is a finite number and not a truth value."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether ``value`` is a finite number that a float can hold, and not a truth value."""
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def cell_text(value: Any) -> str:

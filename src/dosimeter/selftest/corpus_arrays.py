@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from dosimeter.selftest.crafting import (
-    CANARY_VARIABLE,
     Case,
     Member,
     deflated_zeros,
     system_pickle,
     zip_bytes,
 )
+from dosimeter.selftest.sandbox import CANARY_VARIABLE
 
 _PETABYTE = 1 << 50
 
@@ -69,7 +69,7 @@ def _single() -> list[Case]:
         (
             "code-shape",
             "a call for a shape",
-            npy("{'descr': '<f8', 'fortran_order': False, 'shape': (%s,)}" % code),
+            npy(f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({code},)}}"),
         ),
         ("petabyte", "a shape of eight petabytes", npy(_header((_PETABYTE,)), bytes(64))),
         ("overflow", "a shape whose product overflows", npy(_header((1 << 32, 1 << 32, 1 << 32)), bytes(64))),

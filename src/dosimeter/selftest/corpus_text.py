@@ -10,7 +10,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from dosimeter.selftest.crafting import CANARY_VARIABLE, Case, system_pickle
+from dosimeter.selftest.crafting import Case, system_pickle
+from dosimeter.selftest.sandbox import CANARY_VARIABLE
 
 
 def cases() -> list[Case]:

@@ -59,7 +59,7 @@ def safetensors(header: Any, data: bytes = bytes(16), *, length: int | None = No
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
 
-def _tensor(start: int = 0, end: int = 16, *, shape: Any = (2, 2), dtype: Any = "F32") -> dict[str, Any]:
+def _tensor(start: int = 0, end: float = 16, *, shape: Any = (2, 2), dtype: Any = "F32") -> dict[str, Any]:
     return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
 
 
@@ -83,14 +83,14 @@ def _tar(canary: Path) -> bytes:
     return buffer.getvalue()
 
 
-def _copies(function: bytes, items: bytes, calls: int) -> bytes:
-    """Calls ``function`` on one large object again and again; the file grows by a few bytes a call."""
-    return b"\x80\x02" + items + b"q\x010(" + (b"c" + function + b"\nh\x01\x85R") * calls + b"l."
+def _copies(function: bytes, arguments: bytes, calls: int) -> bytes:
+    """Calls ``function`` with one large tuple of ``arguments`` again and again; a call takes a few bytes."""
+    return b"\x80\x02](" + arguments + b"q\x01" + (b"c" + function + b"\nh\x01R") * calls + b"e."
 
 
 def _pickled() -> list[Case]:
     pairs = b"](" + b"".join(_number(i) + b"N\x86" for i in range(20_000)) + b"e"
-    nested = b"\x80\x02}(" + b")" + b"\x85" * 2_000_000 + b"Ku."
+    nested = b"\x80\x02}(" + b")" + b"\x85" * 2_000_000 + b"Nu."
     return [
         Case("system.pt", "calls os.system", "weights", lambda _, canary: checkpoint(system_pickle(canary))),
         Case("exec.pth", "runs Python code", "weights", lambda *_: checkpoint(exec_pickle())),
@@ -158,13 +158,15 @@ def _pickled() -> list[Case]:
             "copied-bytes.pt",
             "copies a megabyte 100,000 times",
             "weights",
-            lambda *_: checkpoint(_copies(b"__builtin__\nbytearray", _text("x" * (1 << 20)), 100_000)),
+            lambda *_: checkpoint(
+                _copies(b"_codecs\nencode", _text("x" * (1 << 20)) + _text("latin1") + b"\x86", 100_000)
+            ),
         ),
         Case(
             "copied-dicts.pt",
             "copies a dictionary 100,000 times",
             "weights",
-            lambda *_: checkpoint(_copies(b"collections\nOrderedDict", pairs, 100_000)),
+            lambda *_: checkpoint(_copies(b"collections\nOrderedDict", pairs + b"\x85", 100_000)),
         ),
         Case(
             "nested.pt", "a tuple two million levels deep as a key", "weights", lambda *_: checkpoint(nested)

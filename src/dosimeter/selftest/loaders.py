@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ _MODULES = {
         "PIL.Image",
         "yaml",
         "pyarrow.parquet",
+        "pyarrow.compute",
         "dosimeter.loading.images",
         "dosimeter.loading.tables",
     ],
@@ -127,7 +129,8 @@ def _observe(case: Case, sandbox: Sandbox, folder: Path) -> Observation:
     path.parent.mkdir(parents=True)
     try:
         case.make(path, home / CANARY_FILE)
-        return sandbox.observe(case.loader, path, seconds=case.seconds)
+        seen = sandbox.observe(case.loader, path, seconds=case.seconds)
+        return replace(seen, detail=seen.detail.replace(f"{path.parent}/", ""))
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

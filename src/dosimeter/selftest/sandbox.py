@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -59,6 +60,8 @@ class Sandbox:
 
     def observe(self, loader: str, path: Path, *, seconds: float) -> Observation:
         """Load ``path`` with ``loader`` (a key of :data:`LOADERS`) for at most ``seconds``."""
+        if self._child is not None and self._child.poll() is not None:
+            self.close()
         child = self._child or self._start()
         self._child = child
         self._send(child, {"loader": loader, "path": str(path)})
@@ -270,10 +273,8 @@ def _limit() -> None:
 
 def _restart_peak() -> int:
     """Make the peak of resident memory count from now, where the system can; returns the level now."""
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        pass
     return _peak()
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dosimeter.core.cache import AnswerCache
+from dosimeter.core.card import Card
 from dosimeter.core.errors import BudgetExceeded, DosimeterError
 from dosimeter.core.ledger import Ledger
 from dosimeter.core.limits import time_limit
 from dosimeter.core.method import Context, library_versions, peak_memory_bytes
 from dosimeter.core.oracle import Oracle
-from dosimeter.core.registry import catalogue
 from dosimeter.core.result import Cost, Provenance, Result, Verdict
 from dosimeter.study.grid import GridCell
 from dosimeter.study.home import Home
@@ -56,9 +56,7 @@ def run_cell(bench: Bench, job: CellJob, materials: Materials) -> Result:
     cache = AnswerCache(bench.home.answers)
     try:
         if job.seconds is not None and job.seconds <= 0:
-            raise BudgetExceeded(
-                "seconds", used=bench.spec.budget.seconds or 0, limit=bench.spec.budget.seconds or 0, wanted=0
-            )
+            raise _time_is_up(bench)
         target = materials.defended(job.place.defense, cell.seed)
         oracle = Oracle(target, ledger=ledger, cache=cache, scope=cell.label, max_queries=job.max_queries)
         context = Context(
@@ -70,7 +68,8 @@ def run_cell(bench: Bench, job: CellJob, materials: Materials) -> Result:
         with time_limit(job.seconds):
             return materials.attack(job.place.attack).run(oracle, context=context)
     except BudgetExceeded as error:
-        verdict, reason = "undetermined", str(error)
+        verdict = "undetermined"
+        reason = str(_time_is_up(bench) if error.kind == "seconds" else error)
     except DosimeterError as error:
         reason = str(error)
     except Exception as error:
@@ -83,21 +82,27 @@ def run_cell(bench: Bench, job: CellJob, materials: Materials) -> Result:
     if oracle is not None:
         money = oracle.queries * oracle.price_per_call
         cost = cost.model_copy(update={"queries": oracle.queries, "money": money})
-    return empty_result(job.place, verdict, reason, cost)
+    return empty_result(job.place, verdict, reason, materials.card(job.place.attack), cost)
 
 
-def empty_result(place: GridCell, verdict: Verdict, reason: str, cost: Cost | None = None) -> Result:
+def _time_is_up(bench: Bench) -> BudgetExceeded:
+    """Said in terms of the whole study; a cell's own limit is what the cells before it left."""
+    seconds = bench.spec.budget.seconds or 0.0
+    return BudgetExceeded("seconds", used=seconds, limit=seconds, wanted=0)
+
+
+def empty_result(
+    place: GridCell, verdict: Verdict, reason: str, card: Card | None = None, cost: Cost | None = None
+) -> Result:
     """The result of a cell that measured nothing, and why."""
-    cards = {entry.name: entry for entry in catalogue()}
-    known = cards.get(place.cell.attack)
     word = "did not end" if verdict == "undetermined" else "could not be completed"
     return Result(
         method=place.cell.attack,
-        title=known.title if known else place.cell.attack,
+        title=card.title if card else place.cell.attack,
         verdict=verdict,
         summary=f"The attack {word}; nothing was measured.",
         reason=reason,
-        threat_model=str(known.card.get("threat_model", "")) if known else "",
+        threat_model=card.threat_model if card else "",
         cost=cost or Cost(),
         provenance=Provenance(seed=place.cell.seed, versions=library_versions()),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Any, Protocol
@@ -44,12 +44,18 @@ class LocalEngine:
         self, bench: Bench, jobs: Iterable[CellJob], materials: Materials
     ) -> Iterator[tuple[CellJob, Result]]:
         if self.workers > 1:
-            yield from _in_processes(bench, iter(jobs), self.workers)
+            yield from _in_processes(bench, iter(jobs), self.workers, materials)
             return
         for job in jobs:
             with pinned(bench.threads):
                 result = run_cell(bench, job, materials)
             yield job, result
+
+
+EngineMaker = Callable[[int], Engine]
+"""Makes an engine for a number of workers."""
+
+ENGINES: dict[str, EngineMaker] = {"local": LocalEngine}
 
 
 class _Worker:
@@ -68,13 +74,14 @@ class _Worker:
         self.job = job
         self.connection.send(job)
 
-    def receive(self) -> Result | None:
+    def receive(self, materials: Materials) -> Result | None:
         """The result if the worker is done or dead; ``None`` after passing on progress."""
         try:
             message = self.connection.recv()
         except (EOFError, ConnectionError):
             self.process.join()
-            return empty_result(self.job.place, "error", _death(self.process.exitcode))
+            card = materials.card(self.job.place.attack)
+            return empty_result(self.job.place, "error", _death(self.process.exitcode), card)
         if isinstance(message, ProgressEvent):
             emit(replace(message, task=f"{self.job.place.cell.label}: {message.task}"))
             return None
@@ -87,7 +94,9 @@ class _Worker:
         self.process.join()
 
 
-def _in_processes(bench: Bench, jobs: Iterator[CellJob], most: int) -> Iterator[tuple[CellJob, Result]]:
+def _in_processes(
+    bench: Bench, jobs: Iterator[CellJob], most: int, materials: Materials
+) -> Iterator[tuple[CellJob, Result]]:
     workers: dict[Any, _Worker] = {}
     try:
         while True:
@@ -98,7 +107,7 @@ def _in_processes(bench: Bench, jobs: Iterator[CellJob], most: int) -> Iterator[
                 return
             for ready in wait(list(workers)):
                 worker = workers[ready]
-                result = worker.receive()
+                result = worker.receive(materials)
                 if result is None:
                     continue
                 done = worker.job

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from dosimeter.core.card import Card
 from dosimeter.core.errors import CapabilityError, InputError, MissingExtra, SpecError
 from dosimeter.core.method import Attack, Defense, Method
 from dosimeter.core.records import Batch
@@ -56,6 +57,10 @@ class Materials:
         if number not in self._attacks:
             self._attacks[number] = _make(self.spec.attacks[number], Attack, self.spec.origin.folder)  # type: ignore[type-abstract]
         return self._attacks[number]
+
+    def card(self, number: int) -> Card | None:
+        """The card of an attack that could be made."""
+        return self._attacks[number].card if number in self._attacks else None
 
     def defense(self, number: int) -> Defense | None:
         if number not in self._defenses:
@@ -134,5 +139,5 @@ def _make(method: MethodSpec, kind: type[M], folder: Path) -> M:
             raise
         raise MissingExtra(f"{method.slug} (which imports {error.name})", extras[0]) from error
     if not issubclass(loaded, kind):
-        raise InputError(f"'{method.slug}' is no {kind.__name__.lower()}; it is a {loaded.card.kind}.")
+        raise InputError(f"'{method.slug}' is of kind {loaded.card.kind}, not {kind.__name__.lower()}.")
     return loaded.from_spec(method.settings, folder)

@@ -85,8 +85,9 @@ def _place_in(value: Any, loc: Place, *, missing: bool) -> Place:
     """``loc`` without the labels that pydantic adds for unions; the last part of a missing key stays."""
     place: Place = ()
     for number, part in enumerate(loc):
+        inside: Any = value if isinstance(value, (dict, list)) else {}
         try:
-            value = value[part] if isinstance(value, (dict, list)) else {}[part]
+            value = inside[part]
         except LookupError:
             if not missing or number < len(loc) - 1:
                 continue

@@ -20,7 +20,7 @@ from dosimeter.core.records import content_hash
 from dosimeter.core.result import Result, Verdict
 from dosimeter.study.cell import Bench, CellJob, empty_result
 from dosimeter.study.conclude import conclude
-from dosimeter.study.engine import Engine, LocalEngine
+from dosimeter.study.engine import Engine, EngineMaker, LocalEngine
 from dosimeter.study.grid import grid
 from dosimeter.study.home import Home, InUse
 from dosimeter.study.materials import Materials
@@ -29,6 +29,8 @@ from dosimeter.study.plan import Plan, PlannedCell, plan
 from dosimeter.study.spec import StudySpec
 from dosimeter.study.store import RunRecord, Store
 from dosimeter.study.threads import pinned, usable_cpus, worker_count
+
+_A_DAY = 86_400.0
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ def run_study(
     out: Path | None = None,
     home: Home | None = None,
     store: Store | None = None,
-    engine: Engine | None = None,
+    engine: EngineMaker = LocalEngine,
     jobs: int | None = None,
     fresh: bool = False,
 ) -> StudyOutcome:
@@ -49,8 +51,8 @@ def run_study(
         out: folder of the reports; ``dosimeter-runs/<run>`` if not given. With it, only a run into the same folder is resumed.
         home: state folder.
         store: where runs are kept; in ``home`` if not given.
-        engine: where cells are worked on; local processes if not given.
-        jobs: most processes of the local engine.
+        engine: makes the engine for a number of workers.
+        jobs: most workers.
         fresh: begin anew even if there is an unfinished run.
 
     Raises:
@@ -60,6 +62,7 @@ def run_study(
     home = home or Home.default()
     ensure_writable_folder(home.folder)
     ensure_writable_folder(out or Path("dosimeter-runs"))
+    remove_partials(home.cache, older_than_seconds=_A_DAY)
     store = store or Store(home.store_url)
     with ExitStack() as held:
         run = None if fresh else _resume(spec, out, home, store, held)
@@ -86,7 +89,7 @@ def run_study(
                 out=out,
             )
             held.enter_context(home.alone(f"run-{run.id}"))
-        return _Sitting(planned, run, home, store, engine or LocalEngine(workers), materials).finish()
+        return _Sitting(planned, run, home, store, engine(workers), materials).finish()
 
 
 def _resume(spec: StudySpec, out: Path | None, home: Home, store: Store, held: ExitStack) -> RunRecord | None:
@@ -153,7 +156,8 @@ class _Sitting:
         for cell in self.planned.cells:
             if cell.status != "run" and keys[cell.place] not in self.results:
                 verdict: Verdict = "undetermined" if cell.status == "over budget" else "error"
-                self._keep(keys[cell.place], empty_result(cell.place, verdict, cell.reason or ""))
+                card = self.materials.card(cell.place.attack)
+                self._keep(keys[cell.place], empty_result(cell.place, verdict, cell.reason or "", card))
         left = [cell for cell in self.planned.cells if keys[cell.place] not in self.results]
         with track("cells", len(keys)) as bar:
             bar.advance(len(keys) - len(left))

@@ -151,18 +151,20 @@ class StudySpec(_Part):
     name: str = Field(min_length=1, max_length=120)
     target: TargetSpec
     data: DataSpec = DataSpec()
-    attacks: tuple[MethodSpec, ...] = Field(min_length=1)
-    defenses: tuple[MethodSpec, ...] = Field((MethodSpec(slug="none"),), min_length=1)
+    attacks: tuple[MethodSpec, ...]
+    defenses: tuple[MethodSpec, ...] = (MethodSpec(slug="none"),)
     policy: dict[str, Bound] = Field(default_factory=dict, description="'slug.metric' -> bound")
     budget: Budget = Budget()
     seed: int | None = Field(None, ge=0)
-    seeds: tuple[int, ...] | None = Field(None, min_length=1)
+    seeds: tuple[int, ...] | None = None
 
     _origin: Origin | None = PrivateAttr(None)
 
     @field_validator("attacks")
     @classmethod
     def _one_cell_each(cls, methods: tuple[MethodSpec, ...]) -> tuple[MethodSpec, ...]:
+        if not methods:
+            raise ValueError("give at least one attack")
         if any(method.slug == "none" for method in methods):
             raise ValueError("'none' is a defence, not an attack")
         twice = [slug for slug, count in Counter(method.slug for method in methods).items() if count > 1]
@@ -175,6 +177,8 @@ class StudySpec(_Part):
     @field_validator("defenses")
     @classmethod
     def _differ(cls, methods: tuple[MethodSpec, ...]) -> tuple[MethodSpec, ...]:
+        if not methods:
+            raise ValueError("give at least one defence, or leave the key out")
         twice = [label for label, count in Counter(method.label for method in methods).items() if count > 1]
         if twice:
             raise ValueError(f"'{twice[0]}' is given twice")
@@ -198,8 +202,8 @@ class StudySpec(_Part):
         if seeds is not None:
             if info.data.get("seed") is not None:
                 raise ValueError("give 'seed' or 'seeds', not both")
-            if min(seeds) < 0 or len(set(seeds)) != len(seeds):
-                raise ValueError("must be different whole numbers from 0 on")
+            if not seeds or min(seeds) < 0 or len(set(seeds)) != len(seeds):
+                raise ValueError("must be one or more different whole numbers from 0 on")
         return seeds
 
     @property

@@ -20,7 +20,7 @@ import numpy as np
 
 from dosimeter.core.errors import TargetError
 from dosimeter.core.limits import check_time
-from dosimeter.core.records import Batch, content_hash, take
+from dosimeter.core.records import Batch, concatenate, content_hash, take
 from dosimeter.core.target import BeforeSend, Target
 from dosimeter.targets.background_loop import BackgroundLoop
 from dosimeter.targets.http_client import Reply, Secrets, ServiceClient, read_secrets
@@ -57,6 +57,7 @@ class HttpTarget(Target):
         self.price_per_call = spec.price_per_call
         self._path = parse_path(spec.response)
         self._answered: Counter[str] = Counter()
+        self._shape: tuple[int, ...] | None = None
         self._connection: tuple[BackgroundLoop, ServiceClient] | None = None
 
     def answer(self, batch: Batch) -> Any:
@@ -88,21 +89,23 @@ class HttpTarget(Target):
         left = len(batch)
         error: Exception | None = None
         try:
-            while (event := run.next_event()) is not None:
-                if isinstance(event, _Answered):
-                    left -= len(event.indices)
-                    yield event.indices, event.answers
-                elif isinstance(event, _Failed):
-                    error = error or event.error
-                elif error is not None:
-                    loop.call(event.settle, False)
-                else:
-                    try:
-                        before_send(event.records)
-                    except Exception as refusal:
-                        error = refusal
+            while events := run.next_events():
+                for event in events:
+                    if isinstance(event, _Failed):
+                        error = error or event.error
+                permits = [event for event in events if isinstance(event, _Permit)]
+                if permits:
+                    granted = 0
+                    if error is None:
+                        granted, error = _pay(permits, before_send)
+                    if error is not None:
                         loop.call(run.stop.set)
-                    loop.call(event.settle, error is None)
+                    loop.call(_settle, permits, granted)
+                answered = [event for event in events if isinstance(event, _Answered)]
+                if answered:
+                    indices = np.concatenate([event.indices for event in answered])
+                    left -= len(indices)
+                    yield indices, concatenate([event.answers for event in answered])
         finally:
             done.cancel()
         if error is not None:
@@ -155,7 +158,14 @@ class HttpTarget(Target):
                 raise TargetError("expected a list with one answer per record, but got one value")
             if len(values) != n:
                 raise TargetError(f"expected {n} answers, one per record, but got {len(values)}")
-            return decode_answers(values, spec.returns, spec.classes, spec.dtype)
+            answers = decode_answers(values, spec.returns, spec.classes, spec.dtype)
+            if isinstance(answers, np.ndarray):
+                self._shape = self._shape or answers.shape[1:]
+                if answers.shape[1:] != self._shape:
+                    raise TargetError(
+                        f"expected answers of shape {self._shape} as before, but got {answers.shape[1:]}"
+                    )
+            return answers
         except TargetError as error:
             raise TargetError(
                 f"service {spec.shown_url}, response path '{spec.response}': {secrets.hide(str(error))}. "
@@ -181,10 +191,31 @@ class _Permit:
     records: int
     word: asyncio.Future[bool]
 
-    def settle(self, granted: bool) -> None:
-        """Runs on the loop."""
-        if not self.word.done():
-            self.word.set_result(granted)
+
+def _pay(permits: list[_Permit], before_send: BeforeSend) -> tuple[int, Exception | None]:
+    """How many of ``permits``, from the first, may be sent, and the refusal of the next one if there was any."""
+    try:
+        before_send(sum(permit.records for permit in permits))
+        return len(permits), None
+    except Exception as refusal:
+        if len(permits) == 1:
+            return 0, refusal
+    for granted, permit in enumerate(permits):
+        try:
+            before_send(permit.records)
+        except Exception as refusal:
+            return granted, refusal
+    return len(permits), None
+
+
+def _settle(permits: list[_Permit], granted: int) -> None:
+    """Runs on the loop: the first ``granted`` may be sent, the others not."""
+    for number, permit in enumerate(permits):
+        if not permit.word.done():
+            permit.word.set_result(number < granted)
+
+
+_Event = _Answered | _Failed | _Permit
 
 
 class _Run:
@@ -196,15 +227,29 @@ class _Run:
         size = target.batch_size
         self._starts = range(0, len(batch), size)
         self._left = iter(self._starts)
-        self._events: queue.SimpleQueue[_Answered | _Failed | _Permit | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[_Event | None] = queue.SimpleQueue()
+        self._ended = False
 
-    def next_event(self) -> _Answered | _Failed | _Permit | None:
-        """Called by the consumer: the next event, ``None`` after the last. Raises once the run's time is over."""
-        while True:
+    def next_events(self) -> list[_Event]:
+        """Called by the consumer: what happened since the last call, at least one event; empty after the last.
+
+        Raises:
+            BudgetExceeded: the run's time is over.
+        """
+        events: list[_Event] = []
+        while not self._ended:
             try:
-                return self._events.get(timeout=_TIME_CHECK_SECONDS)
+                event = self._events.get(block=not events, timeout=_TIME_CHECK_SECONDS)
             except queue.Empty:
+                if events:
+                    break
                 check_time()
+                continue
+            if event is None:
+                self._ended = True
+            else:
+                events.append(event)
+        return events
 
     async def drive(self) -> None:
         """Runs on the loop until every request is answered, refused or failed."""

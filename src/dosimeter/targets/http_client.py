@@ -29,14 +29,20 @@ MOST_WAIT_SECONDS = 120.0
 FIRST_BACKOFF_SECONDS = 0.5
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _EXCERPT_CHARACTERS = 80
+_STANDARD_HEADERS = {
+    "Content-Type": "application/json",
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",
+    "User-Agent": "dosimeter",
+}
 
 
 @dataclass(frozen=True, repr=False)
 class Secrets:
     """URL and headers with the environment filled in. Never shown; :meth:`hide` takes them out of a text."""
 
-    url: str
-    headers: dict[str, str]
+    url: httpx.URL
+    headers: httpx.Headers
     variables: dict[str, str]
 
     def hide(self, text: str) -> str:
@@ -71,8 +77,15 @@ def read_secrets(spec: HttpSpec) -> Secrets:
         used[name] = value
         return value
 
-    headers = {name: _VARIABLE.sub(value_of, value) for name, value in spec.headers.items()}
-    return Secrets(url=_VARIABLE.sub(value_of, spec.url), headers=headers, variables=used)
+    headers = httpx.Headers(_STANDARD_HEADERS)
+    headers.update({name: _VARIABLE.sub(value_of, value) for name, value in spec.headers.items()})
+    try:
+        url = httpx.URL(_VARIABLE.sub(value_of, spec.url))
+    except httpx.InvalidURL:
+        raise InputError(
+            f"'{spec.shown_url}' is not a URL that can be asked. Correct 'url' in the spec."
+        ) from None
+    return Secrets(url=url, headers=headers, variables=used)
 
 
 @dataclass(frozen=True)
@@ -95,14 +108,10 @@ class ServiceClient:
     def __init__(self, spec: HttpSpec) -> None:
         self.spec = spec
         self.limit = AdaptiveLimit(spec.concurrency)
-        self._client = httpx.AsyncClient(
-            transport=None if _behind_proxy(spec.url) else DirectTransport(),
-            timeout=None,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=spec.concurrency),
-        )
+        self._transport = _transport(spec.url)
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        await self._transport.aclose()
 
     async def send(
         self,
@@ -126,9 +135,12 @@ class ServiceClient:
             Stopped: ``stop`` or ``permit`` kept the first attempt from being sent.
             TargetError: the service refused, or did not answer in ``max_retries`` further attempts.
         """
-        headers = httpx.Headers({"Content-Type": "application/json", "Idempotency-Key": key})
-        headers.update(secrets.headers)
-        request = self._client.build_request(self.spec.method, secrets.url, content=body, headers=headers)
+        request = httpx.Request(
+            self.spec.method,
+            secrets.url,
+            content=body,
+            headers=[*secrets.headers.raw, (b"Idempotency-Key", key.encode())],
+        )
         attempts = 0
         failure: _Failure | None = None
         while True:
@@ -160,7 +172,7 @@ class ServiceClient:
     async def _attempt(self, request: httpx.Request, secrets: Secrets) -> Reply | _Failure:
         try:
             async with asyncio.timeout(self.spec.timeout_seconds):
-                response = await self._client.send(request, stream=True)
+                response = await self._transport.handle_async_request(request)
                 try:
                     body = bytearray()
                     async for chunk in response.aiter_bytes():
@@ -196,10 +208,13 @@ class ServiceClient:
         return TargetError(f"service {self.spec.shown_url} {failure.what}{tries}. {failure.next_step}")
 
 
-def _behind_proxy(url: str) -> bool:
-    """Whether the environment names a proxy for ``url``."""
+def _transport(url: str) -> httpx.AsyncBaseTransport:
+    """Direct connections, or through the proxy that the environment names for ``url``."""
     parts = urlsplit(url)
-    return parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
+    proxy = getproxies().get(parts.scheme)
+    if proxy is None or proxy_bypass(parts.hostname or ""):
+        return DirectTransport()
+    return httpx.AsyncHTTPTransport(proxy=proxy)
 
 
 @dataclass(frozen=True)

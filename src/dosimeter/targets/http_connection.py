@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import h11
 import httpx
@@ -35,8 +36,8 @@ class _Connection:
         fresh = time.monotonic() - self.idle_since < _MOST_IDLE_SECONDS
         return fresh and not self.reader.at_eof() and not self.writer.is_closing()
 
-    async def next_event(self) -> h11.Event | type[h11.PAUSED]:
-        """The next event of the response, read from the socket as needed."""
+    async def next_event(self) -> Any:
+        """The next h11 event of the response, read from the socket as needed."""
         try:
             while (event := self.protocol.next_event()) is h11.NEED_DATA:
                 self.protocol.receive_data(await self.reader.read(_READ_BYTES))

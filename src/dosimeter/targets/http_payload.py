@@ -228,6 +228,9 @@ def decode_answers(values: list[Any], returns: Returns, classes: Sequence[str], 
                 f"expected a list of numbers as answer {row}, but got {_outline(value)}"
             ) from None
     answers = _equal_shapes(arrays)
+    if not np.isfinite(answers).all():
+        bad = int((~np.isfinite(answers)).sum())
+        raise TargetError(f"expected finite numbers, but {bad} of {answers.size} are NaN or infinite")
     return answers.reshape(len(answers), -1) if returns == "embedding" else answers
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from dosimeter.core.access import Grants, Returns
-from dosimeter.core.errors import InputError
+from dosimeter.core.errors import DosimeterError, InputError
 from dosimeter.core.records import Batch
 from dosimeter.core.target import RecordedTarget, Target
 from dosimeter.targets.http_payload import ImageEncoding, check_template, parse_path, takes_one_record
@@ -212,7 +212,16 @@ def _build_torch(spec: TorchSpec, folder: Path, trust: bool) -> Target:
     from dosimeter.loading.factories import load_factory
 
     torch_target = _torch_targets("torch targets")
-    made = load_factory(spec.factory, folder)(**spec.arguments)
+    factory = load_factory(spec.factory, folder)
+    try:
+        made = factory(**spec.arguments)
+    except DosimeterError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"factory '{spec.factory}' failed with {type(error).__name__}: {str(error)[:200]}. "
+            "Correct it, or its 'arguments' in the spec."
+        ) from error
     if isinstance(made, Target):
         return made
     import torch
@@ -288,7 +297,7 @@ def _build_huggingface(spec: HuggingFaceSpec, folder: Path, trust: bool) -> Targ
 
 
 def _build_sentence_transformers(spec: SentenceTransformersSpec, folder: Path, trust: bool) -> Target:  # noqa: ARG001
-    from dosimeter.targets.sentence_transformers import SentenceEncoderTarget
+    from dosimeter.targets.huggingface import SentenceEncoderTarget
 
     return SentenceEncoderTarget(
         None if spec.model is None else _local_or_hub(spec.model, folder),

@@ -29,7 +29,7 @@ from dosimeter.attacks.encoder_inference.candidates import (
     check_candidates,
     encoder_from_spec,
 )
-from dosimeter.attacks.encoder_inference.controls import Controls, run_controls
+from dosimeter.attacks.encoder_inference.controls import run_controls
 from dosimeter.attacks.encoder_inference.counter import upscale
 from dosimeter.attacks.encoder_inference.decision import Decision, decide, undecidable
 from dosimeter.attacks.encoder_inference.decoys import make_decoys
@@ -42,7 +42,7 @@ from dosimeter.attacks.encoder_inference.inference import (
     compares_labels,
     looks_schedule,
 )
-from dosimeter.attacks.encoder_inference.presentation import present
+from dosimeter.attacks.encoder_inference.presentation import Investigation, Prepared, present
 from dosimeter.attacks.encoder_inference.reference import Reference
 from dosimeter.attacks.encoder_inference.similarity import Similarity, choose_similarity
 from dosimeter.core.access import Needs
@@ -50,7 +50,7 @@ from dosimeter.core.card import Card, Paper
 from dosimeter.core.errors import BudgetExceeded, InputError
 from dosimeter.core.method import Attack, Context, Estimate, Findings
 from dosimeter.core.oracle import Oracle
-from dosimeter.core.records import Batch, check_batch, content_hash
+from dosimeter.core.records import Batch, check_batch
 from dosimeter.core.target import Target
 
 if TYPE_CHECKING:
@@ -146,10 +146,12 @@ class EncoderInference(Attack):
         return super().from_spec(built, folder, trust=trust)
 
     def attack(self, oracle: Oracle, context: Context) -> Findings:
+        return present(self, self.investigate(oracle, context))
+
+    def prepare(self, context: Context) -> Prepared:
+        """Everything that does not need the service: reusable against any service of the candidates' modality."""
         candidates = self._everyone(context.seed)
         objectives = self._objectives(candidates, context)
-        similarity = self._similarity(oracle, candidates)
-        self._check_budget(oracle, self._service_queries(len(objectives), len(candidates), similarity))
         sets = [
             make_attack_set(
                 candidate,
@@ -161,34 +163,42 @@ class EncoderInference(Attack):
             )
             for candidate in candidates
         ]
-        embedders = [candidate.embedder(context.cache) for candidate in candidates]
         controls = run_controls(
             candidates,
-            embedders,
+            [candidate.embedder(context.cache) for candidate in candidates],
             [attack_set.samples for attack_set in sets],
             objectives,
             lambda table, reference: self._judge(table, candidates, context, reference),
             seed=context.seed,
         )
-        sent = [
-            upscale(s.samples, self.upscale) if isinstance(s.samples, np.ndarray) else s.samples for s in sets
-        ]
-        checks = check_service(
-            oracle, similarity, objectives, _noise(sets[0], self._settings(candidates[0]), context.seed)
-        )
-        inference, decision = self._infer(
-            oracle, context, candidates, objectives, sent, similarity, checks, controls
-        )
-        return present(
-            decision=decision,
-            inference=inference,
-            controls=controls,
-            candidates=candidates,
-            sets=sets,
-            objectives=objectives,
-            attack=self,
-            objectives_digest=content_hash(objectives),
-        )
+        return Prepared(candidates, objectives, sets, controls)
+
+    def investigate(
+        self, oracle: Oracle, context: Context, prepared: Prepared | None = None
+    ) -> Investigation:
+        """Everything the attack learns, before it is put into words: for code that goes on from here.
+
+        Args:
+            prepared: what :meth:`prepare` of this attack gave for the same context; made here if not given.
+
+        Raises:
+            BudgetExceeded: the service would have to be asked more than may be; nothing was made or asked.
+            InputError, TargetError: as named.
+        """
+        candidates = self._everyone(context.seed) if prepared is None else prepared.candidates
+        objectives = self._objectives(candidates, context) if prepared is None else prepared.objectives
+        similarity = self._similarity(oracle, candidates)
+        self._check_budget(oracle, self._service_queries(len(objectives), len(candidates), similarity))
+        prepared = prepared or self.prepare(context)
+        samples = [self._sent(attack_set) for attack_set in prepared.sets]
+        noise = _noise(prepared.sets[0], self._settings(candidates[0]), context.seed)
+        checks = check_service(oracle, similarity, objectives, noise)
+        inference, decision = self._infer(oracle, context, prepared, samples, similarity, checks)
+        return Investigation(prepared, inference, decision)
+
+    def _sent(self, attack_set: AttackSet) -> Batch:
+        samples = attack_set.samples
+        return upscale(samples, self.upscale) if isinstance(samples, np.ndarray) else samples
 
     def estimate(self, target: Target, context: Context) -> Estimate:
         candidates = self._everyone(context.seed)
@@ -274,14 +284,13 @@ class EncoderInference(Attack):
         self,
         oracle: Oracle,
         context: Context,
-        candidates: tuple[Candidate, ...],
-        objectives: Batch,
+        prepared: Prepared,
         samples: list[Batch],
         similarity: Similarity,
         checks: Checks,
-        controls: Controls,
     ) -> tuple[Inference, Decision]:
         """Ask look by look, the most telling objectives first, until somebody is named or everything was asked."""
+        candidates, controls = prepared.candidates, prepared.controls
         inference = Inference(checks)
         if checks.problem is not None:
             return inference, undecidable(checks.problem, len(candidates))
@@ -289,10 +298,9 @@ class EncoderInference(Attack):
         # Reference services answer labels: what they say about agreement does not carry over to other similarities.
         reference = controls.reference if compares_labels(similarity) else None
         schedule = looks_schedule(len(order), self.looks)
-        done = 0
-        for until in schedule:
-            ask(inference, oracle, similarity, objectives, samples, order[done:until])
-            done = until
+        decision = undecidable("no objective got readable answers for every candidate", len(candidates))
+        for start, until in zip([0, *schedule], schedule):
+            ask(inference, oracle, similarity, prepared.objectives, samples, order[start:until])
             if len(inference.rows) < 2:
                 continue
             decision = self._judge(
@@ -304,10 +312,7 @@ class EncoderInference(Attack):
                 asked=inference.asked,
             )
             if decision.kind in ("identified", "family"):
-                return inference, decision
-        if len(inference.rows) < 2:
-            problem = f"only {len(inference.rows)} objectives got readable answers for every candidate"
-            return inference, undecidable(problem, len(candidates))
+                break
         return inference, decision
 
 

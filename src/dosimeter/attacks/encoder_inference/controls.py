@@ -27,6 +27,8 @@ from dosimeter.core.seeding import derive_seed
 
 _HEADS = 10
 _UNTRAINED = 10
+# The least reference p-value is 1 / (services + 1): with five looks and families, errors of 0.005 must be resolved.
+_REFERENCE_HEADS = 40
 
 Judge = Callable[[np.ndarray, Reference], Decision]
 """(objectives, candidates) similarities and the reference -> decision."""
@@ -85,40 +87,37 @@ def run_controls(
         for i, candidate in enumerate(candidates)
         if candidate.access != "precomputed" and not candidate.decoy
     ]
-    everyone = np.ones(n, dtype=bool)
-    tables, foreign, fresh = [], [], []
-    with track("controls", 2 * _UNTRAINED + len(able)) as bar:
-        for number in range(2 * _UNTRAINED):
-            features = UntrainedFeatures(seed=derive_seed(seed, "untrained", number))
-            made = planted_tables(
-                features, samples, objectives, heads=_HEADS, seed=derive_seed(seed, "null", number)
-            )
-            if number < _UNTRAINED:
-                tables.append(made)
-                foreign += [everyone] * _HEADS
-            else:
-                fresh.append(made)
+    kin = np.array([candidate.kin for candidate in candidates])
+    heads = _REFERENCE_HEADS + _HEADS
+    tables, foreign, planted, null = [], [], [], []
+    with track("controls", _UNTRAINED + len(able)) as bar:
+        for number in range(_UNTRAINED):
+            # Reference and control on different untrained encoders: what is judged must not be what it is judged by.
+            for into, count, use in ((tables, _REFERENCE_HEADS, "reference"), (null, _HEADS, "null")):
+                features = UntrainedFeatures(seed=derive_seed(seed, "untrained", use, number))
+                of = derive_seed(seed, use, number)
+                into.append(planted_tables(features, samples, objectives, heads=count, seed=of))
+            foreign += [np.ones(n, dtype=bool)] * _REFERENCE_HEADS
             bar.advance()
-        planted = []
         for i in able:
             made = planted_tables(
-                embedders[i], samples, objectives, heads=2 * _HEADS, seed=derive_seed(seed, "planted", i)
+                embedders[i], samples, objectives, heads=heads, seed=derive_seed(seed, "planted", i)
             )
-            tables.append(made[:_HEADS])
-            foreign += [np.array([candidate.kin != candidates[i].kin for candidate in candidates])] * _HEADS
-            planted.append(made[_HEADS:])
+            tables.append(made[:_REFERENCE_HEADS])
+            foreign += [kin != kin[i]] * _REFERENCE_HEADS
+            planted.append(made[_REFERENCE_HEADS:])
             bar.advance()
     reference = Reference.of(np.concatenate(tables), np.stack(foreign))
     named = wrong = 0
     gaps = [np.zeros(len(objectives))]
-    for i, made in zip(able, planted):
-        for table in made:
+    for i, services in zip(able, planted):
+        for table in services:
             decision = judge(table, reference)
             right = decision.named in (candidates[i].name, candidates[i].kin)
             named += right
             wrong += decision.named is not None and not right
             gaps.append(table[:, i] - np.delete(table, i, axis=1).mean(axis=1))
-    accused = sum(judge(table, reference).named is not None for made in fresh for table in made)
+    accused = sum(judge(table, reference).named is not None for table in np.concatenate(null))
     return Controls(
         planted=len(able) * _HEADS,
         planted_named=named,

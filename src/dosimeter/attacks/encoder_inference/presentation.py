@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from dosimeter.attacks.encoder_inference.decision import Decision
 from dosimeter.attacks.encoder_inference.inference import Inference
 from dosimeter.core.figures import ImageRow, heatmap, image_strip, interval_bars
 from dosimeter.core.method import Findings
-from dosimeter.core.records import Batch
+from dosimeter.core.records import Batch, content_hash
 from dosimeter.core.result import Figure, Metric, Table, Verdict
 from dosimeter.stats.intervals import proportion_interval
 
@@ -29,18 +30,34 @@ _LIMITS = [
 ]
 
 
-def present(
-    *,
-    attack: EncoderInference,
-    candidates: Sequence[Candidate],
-    sets: Sequence[AttackSet],
-    objectives: Batch,
-    controls: Controls,
-    inference: Inference,
-    decision: Decision,
-    objectives_digest: str,
-) -> Findings:
+@dataclass(frozen=True)
+class Prepared:
+    """What the attacker made before asking the service.
+
+    Attributes:
+        candidates: those judged, decoys included; ``sets`` and the columns of all tables follow their order.
+        objectives: the objective inputs, a batch of the candidates' modality.
+    """
+
+    candidates: tuple[Candidate, ...]
+    objectives: Batch
+    sets: list[AttackSet]
+    controls: Controls
+
+
+@dataclass(frozen=True)
+class Investigation:
+    """What the attack made, asked and learned."""
+
+    prepared: Prepared
+    inference: Inference
+    decision: Decision
+
+
+def present(attack: EncoderInference, found: Investigation) -> Findings:
     """Everything the attack learned, ready for a result."""
+    prepared, decision, inference = found.prepared, found.decision, found.inference
+    candidates, sets, controls = prepared.candidates, prepared.sets, prepared.controls
     verdict, summary, reason = _verdict(decision, controls, attack)
     return Findings(
         verdict=verdict,
@@ -48,10 +65,10 @@ def present(
         reason=reason,
         metrics=_metrics(decision, controls, inference, candidates, sets),
         tables=[_candidate_table(decision, candidates, sets), *_objective_table(inference, candidates)],
-        figures=_figures(decision, inference, candidates, sets, objectives),
+        figures=_figures(decision, inference, candidates, sets, prepared.objectives),
         limits=_limits(controls, attack),
         candidate_queries=sum(attack_set.queries for attack_set in sets) + controls.queries,
-        data_digests={"objectives": objectives_digest},
+        data_digests={"objectives": content_hash(prepared.objectives)},
     )
 
 

@@ -27,6 +27,7 @@ def thin(
         ValueError: different lengths, not finite, not positive on a logarithmic axis, ``most`` below 4.
     """
     across, up = _on_screen("x", x, log_x), _on_screen("y", y, log_y)
+    heights = np.asarray(y, dtype=np.float64)
     if across.shape != up.shape:
         raise ValueError(f"x and y must have equal lengths, got {across.size} and {up.size}")
     if most < _KEPT_PER_STRETCH:
@@ -40,7 +41,7 @@ def thin(
     edges = np.unique(np.concatenate([[0], cuts, [n]]))
     kept: set[int] = set()
     for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist()):
-        part = up[start:stop]
+        part = heights[start:stop]
         kept |= {start, stop - 1, start + int(part.argmin()), start + int(part.argmax())}
     return np.array(sorted(kept), dtype=np.int64)
 

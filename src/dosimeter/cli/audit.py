@@ -1,0 +1,109 @@
+"""``dosimeter audit``: run a study and write its reports."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dosimeter.cli.options import AsJson, HomeFolder, Spec, StoreUrl, Trust, open_home, open_store, read_spec
+
+if TYPE_CHECKING:
+    from dosimeter.study.outcome import StudyOutcome
+
+
+class EngineName(StrEnum):
+    """Where cells are worked on."""
+
+    local = "local"
+
+
+def audit(
+    spec: Spec = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the reports (default: dosimeter-runs/<run>).")
+    ] = None,
+    engine: Annotated[EngineName, typer.Option(help="Where cells are worked on.")] = EngineName.local,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Most processes at once.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew instead of resuming an unfinished run.")
+    ] = False,
+    trust: Trust = False,
+    home: HomeFolder = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> int:
+    """Run an audit and write its reports and its verdict."""
+    from dosimeter.cli.display import print_json, reporting
+    from dosimeter.core.result import VERDICT_EXIT
+    from dosimeter.study.engine import ENGINES
+    from dosimeter.study.run import run_study
+
+    study = read_spec(spec, trust)
+    state = open_home(home)
+    runs = open_store(state, store)
+    with reporting():
+        outcome = run_study(
+            study,
+            out=out,
+            home=state,
+            store=runs,
+            engine=ENGINES[engine.value],
+            jobs=jobs,
+            fresh=fresh,
+        )
+    folder = runs.find(outcome.run).out
+    code = VERDICT_EXIT[outcome.verdict]
+    if as_json:
+        print_json({**outcome.model_dump(mode="json"), "out": str(folder), "exit_code": code})
+    else:
+        print_outcome(outcome, folder)
+    return code
+
+
+def print_outcome(outcome: StudyOutcome, folder: Path) -> None:
+    """The verdict table, where the report lies, and the next step."""
+    from dosimeter.cli.display import print_table, print_text, verdict_line
+    from dosimeter.report.wording import number_text, seconds_text
+
+    print_table(
+        f"{outcome.name}: {outcome.target} ({outcome.target_access})",
+        ["attack", "defence", "seed", "verdict", "finding", "queries"],
+        [
+            [
+                cell.cell.attack,
+                cell.cell.defense,
+                cell.cell.seed,
+                cell.result.verdict,
+                f"{cell.result.summary} {cell.result.reason or ''}".strip(),
+                number_text(cell.result.cost.queries),
+            ]
+            for cell in outcome.cells
+        ],
+    )
+    if outcome.findings:
+        print_table(
+            "Policy",
+            ["metric", "allowed", "measured", "defence", "seed", "verdict", "reason"],
+            [
+                [
+                    finding.metric,
+                    f"{finding.relation} {finding.bound:g}",
+                    finding.measured if finding.measured and finding.measured.value is not None else None,
+                    finding.cell.defense,
+                    finding.cell.seed,
+                    finding.verdict,
+                    finding.reason,
+                ]
+                for finding in outcome.findings
+            ],
+        )
+    bill = outcome.bill
+    limit = "" if bill.limit is None else f" of {number_text(bill.limit)} allowed"
+    took = "" if bill.seconds is None else f", {seconds_text(bill.seconds)}"
+    verdict_line(outcome.verdict, outcome.summary)
+    print_text(f"Cost    {number_text(bill.queries)} queries{limit}{took}")
+    print_text(f"Report  {folder / 'report.html'}")
+    print_text(f"Next    {outcome.next_step}")

@@ -1,0 +1,147 @@
+"""What commands show: tables on stdout, progress and log lines on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from dosimeter.core.progress import ProgressEvent, listening
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from dosimeter.core.result import Verdict
+
+_STYLES: dict[str, str] = {
+    "pass": "green",
+    "fail": "bold red",
+    "undetermined": "yellow",
+    "error": "bold magenta",
+}
+_SECONDS_BETWEEN_LINES = 10.0
+_WIDTH_WITHOUT_TERMINAL = 120
+
+
+def print_json(document: Any) -> None:
+    """The one document of a ``--json`` run."""
+    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def print_text(text: str = "") -> None:
+    sys.stdout.write(text + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table on stdout. Cells are text; a verdict gets its colour, nothing is read as markup."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=number == 0)
+    for row in rows:
+        table.add_row(
+            *(Text("–" if cell is None else str(cell), style=_STYLES.get(str(cell), "")) for cell in row)
+        )
+    _console(stderr=False).print(table)
+
+
+def verdict_line(verdict: Verdict, text: str) -> None:
+    """``PASS  text`` in the verdict's colour."""
+    from rich.text import Text
+
+    _console(stderr=False).print(
+        Text.assemble((verdict.upper(), _STYLES[verdict]), "  ", text), soft_wrap=True
+    )
+
+
+def _console(*, stderr: bool) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, width=None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL, highlight=False)
+
+
+@contextmanager
+def reporting() -> Iterator[None]:
+    """Inside the block, progress and log lines of the library appear on stderr."""
+    console = _console(stderr=True)
+    logger = logging.getLogger("dosimeter")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    if not console.is_terminal:
+        handler: logging.Handler = logging.StreamHandler(sys.stderr)
+        logger.addHandler(handler)
+        try:
+            with listening(_Lines()):
+                yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+        return
+    from rich.logging import RichHandler
+
+    handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False)
+    logger.addHandler(handler)
+    try:
+        with _progress(console) as progress, listening(_Bars(progress)):
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def _progress(console: Console) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}", markup=False),
+        console=console,
+        transient=True,
+    )
+
+
+class _Bars:
+    """Progress events as bars of a terminal."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, event: ProgressEvent) -> None:
+        if event.finished:
+            task = self._tasks.pop(event.task, None)
+            if task is not None:
+                self._progress.remove_task(task)
+            return
+        if event.task not in self._tasks:
+            self._tasks[event.task] = self._progress.add_task(event.task, total=event.total, left="")
+        self._progress.update(
+            self._tasks[event.task], completed=event.done, total=event.total, left=event.left or ""
+        )
+
+
+class _Lines:
+    """Progress events as a line now and then, where there is no terminal."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, event: ProgressEvent) -> None:
+        now = time.monotonic()
+        if event.finished or now - self._last < _SECONDS_BETWEEN_LINES:
+            return
+        self._last = now
+        total = "" if event.total is None else f" of {event.total:g}"
+        left = f", {event.left}" if event.left else ""
+        sys.stderr.write(f"{event.task}: {event.done:g}{total}{left}\n")

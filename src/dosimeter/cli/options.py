@@ -1,0 +1,50 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dosimeter.study.home import Home
+    from dosimeter.study.spec import StudySpec
+    from dosimeter.study.store import Store
+
+Spec = Annotated[Path | None, typer.Argument(help="Audit spec; the embedded example if not given.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Read weight files that can run code; only if you trust their author.")
+]
+HomeFolder = Annotated[
+    Path | None, typer.Option("--home", envvar="DOSIMETER_HOME", help="State folder (default: .dosimeter).")
+]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        envvar="DOSIMETER_STORE",
+        help="Database URL of the runs (default: SQLite in the state folder).",
+    ),
+]
+
+
+def read_spec(path: Path | None, trust: bool) -> StudySpec:
+    """The spec at ``path``, or the embedded example."""
+    from dosimeter.study import example
+    from dosimeter.study.spec import load_spec
+
+    return example.spec() if path is None else load_spec(path, trust=trust)
+
+
+def open_home(folder: Path | None) -> Home:
+    from dosimeter.study.home import Home
+
+    return Home.default() if folder is None else Home(folder.absolute())
+
+
+def open_store(home: Home, url: str | None) -> Store:
+    from dosimeter.study.store import Store
+
+    return Store(url or home.store_url)

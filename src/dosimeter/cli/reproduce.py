@@ -1,0 +1,85 @@
+"""``dosimeter reproduce``: check the relations that a paper states."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dosimeter.cli.options import AsJson
+from dosimeter.core.errors import InputError
+
+if TYPE_CHECKING:
+    from dosimeter.core.claim import Claim, Reproduction
+
+
+class SizeName(StrEnum):
+    """How much work a reproduction may be."""
+
+    quick = "quick"
+    full = "full"
+
+
+def reproduce(
+    slugs: Annotated[
+        list[str] | None, typer.Argument(metavar="[SLUG]...", help="Systems to reproduce.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every system.")] = False,
+    size: Annotated[
+        SizeName, typer.Option(help="quick: minutes, no network. full: real data.")
+    ] = SizeName.quick,
+    seed: Annotated[int, typer.Option(min=0, help="All randomness derives from it.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for figures and files.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check what a paper states, controls included."""
+    from dosimeter.cli.display import print_json, reporting
+    from dosimeter.core.files import ensure_writable_folder
+    from dosimeter.core.reproduction import available, find
+
+    if everything == bool(slugs):
+        raise InputError("name the systems to reproduce, or give --all, but not both.")
+    if out is not None:
+        ensure_writable_folder(out)
+    done = []
+    for module in available() if everything else [find(slug) for slug in slugs or ()]:
+        with reporting():
+            done.append(
+                module.run(size=size.value, seed=seed, out=None if out is None else out / module.SLUG)
+            )
+        if not as_json:
+            _print(done[-1])
+    if as_json:
+        documents = [reproduction.as_dict() for reproduction in done]
+        print_json(documents[0] if len(documents) == 1 and not everything else documents)
+    return max((reproduction.exit_code for reproduction in done), default=0)
+
+
+def _print(reproduction: Reproduction) -> None:
+    from dosimeter.cli.display import print_table, print_text
+    from dosimeter.report.wording import seconds_text
+
+    print_table(
+        f"{reproduction.slug}, {reproduction.size}, seed {reproduction.seed}, {seconds_text(reproduction.seconds)}",
+        ["claim", "measured", "bound", "control", "holds"],
+        [
+            [
+                claim.statement,
+                _measured(claim),
+                f"{claim.relation} {claim.bound:g}",
+                "control" if claim.control else "",
+                "yes" if claim.holds else f"open: {claim.open}" if claim.open else "NO",
+            ]
+            for claim in reproduction.claims
+        ],
+    )
+    if not any(claim.control for claim in reproduction.claims):
+        print_text("No control among the claims: nothing is shown by them.")
+
+
+def _measured(claim: Claim) -> str:
+    if claim.low is None or claim.high is None:
+        return f"{claim.value:.4g}"
+    return f"{claim.value:.4g} [{claim.low:.4g}, {claim.high:.4g}]"

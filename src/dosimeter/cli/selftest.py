@@ -1,0 +1,45 @@
+"""``dosimeter selftest``: the tool examines itself."""
+
+from __future__ import annotations
+
+import importlib
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dosimeter.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from dosimeter.selftest.report import SelftestReport
+
+
+class SelftestName(StrEnum):
+    """Self-tests, each a module of ``dosimeter.selftest`` with a ``run``."""
+
+    kill = "kill"
+    loaders = "loaders"
+
+
+def selftest(
+    name: Annotated[
+        SelftestName, typer.Argument(help="kill: resume after kill -9. loaders: malicious files.")
+    ],
+    as_json: AsJson = False,
+) -> int:
+    """Examine the tool itself."""
+    from dosimeter.cli.display import print_json, print_table, reporting
+
+    with reporting():
+        found: SelftestReport = importlib.import_module(f"dosimeter.selftest.{name.value}").run()
+    code = 0 if found.ok else 1
+    if as_json:
+        print_json({**found.as_dict(), "exit_code": code})
+        return code
+    passed = sum(case.ok for case in found.cases)
+    print_table(
+        f"selftest {found.name}: {passed} of {len(found.cases)} passed",
+        ["case", "what", "outcome", "ok", "detail"],
+        [[c.name, c.what, c.outcome, "pass" if c.ok else "fail", c.detail] for c in found.cases],
+    )
+    return code

@@ -1,0 +1,48 @@
+"""SQLite files that several processes share and that survive ``kill -9``."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dosimeter.core.errors import InputError
+
+_WAIT_FOR_LOCK_SECONDS = 60
+
+
+def open_database(path: Path | None, schema: str) -> sqlite3.Connection:
+    """An autocommit connection to ``path`` (in memory without it), after running ``schema``; it waits for locks.
+
+    Raises:
+        InputError: the file or its folder cannot be used.
+    """
+    try:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(
+            path or ":memory:", isolation_level=None, timeout=_WAIT_FOR_LOCK_SECONDS, check_same_thread=False
+        )
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.executescript(schema)
+    except (OSError, sqlite3.DatabaseError) as error:
+        raise InputError(
+            f"cannot use the database {path}: {error}. Name a folder that can be written to; "
+            "if the file is damaged, move it away and what it held is collected anew."
+        ) from error
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of the block's changes or none; nobody else writes meanwhile."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

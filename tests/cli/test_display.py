@@ -1,0 +1,46 @@
+"""Tests of what is shown while work goes on."""
+
+import io
+import logging
+
+import pytest
+
+from dosimeter.cli import display
+from dosimeter.core.progress import ProgressEvent, emit, track
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(display, "_SECONDS_BETWEEN_LINES", 0.0)
+    with display.reporting():
+        emit(ProgressEvent("asking service", 3, 10, "7 queries left"))
+        logging.getLogger("dosimeter.study").info("resuming")
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error == "asking service: 3 of 10, 7 queries left\nresuming\n"
+
+
+def test_on_a_terminal_progress_is_bars_with_what_is_left(monkeypatch: pytest.MonkeyPatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with display.reporting(), track("asking [service]", 10) as bar:
+        bar.advance(4, left="96 queries left")
+        logging.getLogger("dosimeter.study").info("a note")
+        with track("without a total") as other:
+            other.advance()
+    shown = terminal.getvalue()
+    for expected in ("asking [service]", "4/10", "96 queries left", "a note"):
+        assert expected in shown
+
+
+def test_tables_do_not_read_markup(capsys: pytest.CaptureFixture[str]):
+    display.print_table("t [b]", ["a"], [["[red]x[/red]"], [None]])
+    shown = capsys.readouterr().out
+    assert "[red]x[/red]" in shown
+    assert "–" in shown
