@@ -21,7 +21,7 @@ def test_hostile_texts_are_data(hostile):
 
 @pytest.mark.parametrize("value", ["half \ud83d", np.float32(0.5), object()])
 def test_what_json_cannot_hold_is_named(outcome, value):
-    table = Table(name="t", title="t", columns=["c"], rows=[[value]])
+    table = Table.model_construct(name="t", title="t", columns=["c"], rows=[[value]], caption="")
     result = outcome.cells[0].result.model_copy(update={"tables": [table]})
     broken = outcome.model_copy(update={"cells": [CellOutcome(cell=outcome.cells[0].cell, result=result)]})
     with pytest.raises(

@@ -6,9 +6,9 @@ from dosimeter.selftest import kill
 
 
 def test_an_audit_survives_being_killed():
-    report = kill.run(kills=5, seed=1)
+    report = kill.run(kills=4, seed=1)
     assert [case.name for case in report.cases if not case.ok] == []
-    assert report.cases[0].detail == "5 kills landed"
+    assert report.cases[0].detail == "4 kills landed"
 
 
 def test_lost_answers_are_noticed(monkeypatch: pytest.MonkeyPatch):
@@ -21,5 +21,6 @@ def test_lost_answers_are_noticed(monkeypatch: pytest.MonkeyPatch):
             path.unlink()
 
     monkeypatch.setattr(kill._Observations, "look", look_and_forget)
-    broken = {case.name for case in kill.run(kills=4, seed=0).cases if not case.ok}
+    monkeypatch.setattr(kill, "_moments", lambda audit, service, *_: [kill._after_words(service, 100)])
+    broken = {case.name for case in kill.run(kills=1).cases if not case.ok}
     assert {"paid once", "in flight"} <= broken

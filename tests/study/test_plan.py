@@ -99,3 +99,13 @@ def test_what_has_no_effect_is_noted(audit_folder: Path):
     notes = plan(load_spec(path)).notes
     assert notes[0] == "data.members is not used by any attack of this spec."
     assert "budget.seconds is 0.001" in notes[1]
+
+
+def test_a_secret_that_is_not_set_is_missed_before_anything_is_sent(audit_folder: Path):
+    recorded = "{kind: recorded, inputs: words.txt, answers: labels.npy, modality: text, returns: label}"
+    http = (
+        "{kind: http, url: 'http://127.0.0.1:1/x', authorized: true, modality: text, returns: label, "
+        "request: {x: '{{inputs}}'}, response: y, headers: {Authorization: 'Bearer ${NO_SUCH_VARIABLE}'}}"
+    )
+    with pytest.raises(InputError, match="NO_SUCH_VARIABLE"):
+        plan(load_spec(change(audit_folder, (recorded, http))))

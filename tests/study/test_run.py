@@ -177,11 +177,22 @@ def test_a_folder_that_cannot_be_written_is_said_before_any_work(audit_folder: P
     assert not (audit_folder / ".dosimeter" / "store.sqlite").exists()
 
 
-def test_a_cell_alone_and_one_of_many_compute_with_their_runs_threads(trouble: Callable[..., Path]):
-    for seeds in ("[0]", "[0, 1]"):
-        outcome = audit(trouble("{}", f"seeds: {seeds}\n"), jobs=2)
-        run = next(run for run in runs() if run.id == outcome.run)
-        assert {cell.result.metric("threads").value for cell in outcome.cells} == {run.threads}
+@pytest.mark.parametrize("workers", [1, 2])
+def test_cells_compute_with_the_threads_asked_for(
+    trouble: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, workers: int
+):
+    monkeypatch.setattr("dosimeter.study.run.worker_count", lambda cells, jobs: workers)
+    outcome = audit(trouble("{}", "seeds: [0, 1]\n"), threads=3)
+    assert [cell.result.metric("threads").value for cell in outcome.cells] == [3, 3]
+    assert [run.threads for run in runs()] == [3]
+
+
+def test_a_run_is_resumed_only_with_its_number_of_threads(trouble: Callable[..., Path]):
+    path = trouble("{mode: interrupt-once}")
+    with pytest.raises(KeyboardInterrupt):
+        audit(path)
+    audit(path, threads=2)
+    assert sorted(run.status for run in runs()) == ["finished", "running"]
 
 
 def test_workers_report_progress_and_a_crash_costs_one_cell(

@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def begin(store: Store, digest: str = "d", out: Path | None = None) -> RunRecord:
-    return store.create(name="n", spec_digest=digest, spec_text="text", workers=2, threads=1, out=out)
+    return store.create(name="n", spec_digest=digest, spec_text="text", threads=1, out=out)
 
 
 def ended(run: RunRecord) -> StudyOutcome:

@@ -10,7 +10,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from support.loopback import LoopbackService, Reply, html, rate_limited, redirect
 
 from dosimeter.core.errors import BudgetExceeded, InputError, TargetError
 from dosimeter.core.ledger import Ledger
@@ -20,6 +19,7 @@ from dosimeter.targets import http_client
 from dosimeter.targets.http import HttpTarget
 from dosimeter.targets.http_client import retry_after_seconds
 from dosimeter.targets.spec import HttpSpec
+from support.loopback import LoopbackService, Reply, html, rate_limited, redirect
 
 TEXTS = [f"text {number}" for number in range(40)]
 
@@ -29,11 +29,6 @@ def lengths(document):
 
 
 EXPECTED = np.array(lengths({"inputs": TEXTS})["outputs"], dtype=np.float32)
-
-
-@pytest.fixture(autouse=True)
-def short_backoff(monkeypatch):
-    monkeypatch.setattr(http_client, "FIRST_BACKOFF_SECONDS", 0.01)
 
 
 def make(service: LoopbackService, **settings) -> HttpTarget:
@@ -242,9 +237,9 @@ def test_no_service_is_explained():
 def test_a_large_answer_is_cut_off(monkeypatch):
     monkeypatch.setattr(http_client, "MOST_RESPONSE_BYTES", 2**20)
     bomb = Reply(body=gzip.compress(b" " * 2**24), headers={"Content-Encoding": "gzip"})
-    with LoopbackService(lengths, misbehave=always(bomb)) as service:
-        with pytest.raises(TargetError, match="more than 1 MiB"):
-            ask(make(service))
+    service = LoopbackService(lengths, misbehave=always(bomb))
+    with service, pytest.raises(TargetError, match="more than 1 MiB"):
+        ask(make(service))
 
 
 def test_chunked_compressed_and_closing_answers_are_read():
@@ -291,9 +286,9 @@ def test_closing_the_target_meanwhile_ends_the_stream():
 
 def test_the_time_limit_ends_a_hanging_service(monkeypatch):
     monkeypatch.setattr("dosimeter.targets.http._TIME_CHECK_SECONDS", 0.02)
-    with LoopbackService(lengths, misbehave=always(Reply(delay_seconds=60))) as service:
-        with pytest.raises(BudgetExceeded, match="seconds reached"), time_limit(0.1):
-            ask(make(service))
+    service = LoopbackService(lengths, misbehave=always(Reply(delay_seconds=60)))
+    with service, pytest.raises(BudgetExceeded, match="seconds reached"), time_limit(0.1):
+        ask(make(service))
 
 
 def test_secrets_are_sent_and_never_shown(monkeypatch):

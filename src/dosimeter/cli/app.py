@@ -26,12 +26,14 @@ class ExitCodeGroup(TyperGroup):
         given = list(sys.argv[1:] if args is None else args)
         try:
             code = super().main(given, *rest, **{**options, "standalone_mode": False})
+            if code == _INTERRUPTED:  # how Typer hands on Ctrl-C
+                raise KeyboardInterrupt
         except _UsageError as error:
             message: str = error.format_message()  # type: ignore[attr-defined]
             hint = " Run it with --help to see its usage." if given else ""
             code = _fail(message + hint, _WRONG_INPUT, given)
         except DosimeterError as error:
-            code = _fail(str(error), error.exit_code, given)
+            code = _fail(str(error), error.exit_code, given, getattr(error, "problems", None))
         except (KeyboardInterrupt, typer.Abort):
             code = _fail(
                 f"interrupted. {_RESUME if given[:1] == ['audit'] else ''}".strip(), _INTERRUPTED, given
@@ -45,10 +47,11 @@ class ExitCodeGroup(TyperGroup):
 _RESUME = "Start the same command again to go on; what was answered and finished is kept."
 
 
-def _fail(message: str, code: int, given: list[str]) -> int:
+def _fail(message: str, code: int, given: list[str], problems: list[str] | None = None) -> int:
     print(message, file=sys.stderr)
     if "--json" in given:
-        print(json.dumps({"error": message, "exit_code": code}))
+        details = {"problems": problems} if problems else {}
+        print(json.dumps({"error": message, "exit_code": code, **details}))
     return code
 
 

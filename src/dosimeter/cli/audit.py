@@ -27,6 +27,10 @@ def audit(
     ] = None,
     engine: Annotated[EngineName, typer.Option(help="Where cells are worked on.")] = EngineName.local,
     jobs: Annotated[int | None, typer.Option(min=1, help="Most processes at once.")] = None,
+    threads: Annotated[
+        int,
+        typer.Option(min=1, envvar="DOSIMETER_THREADS", help="Threads per cell; more can help large models."),
+    ] = 1,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew instead of resuming an unfinished run.")
     ] = False,
@@ -52,6 +56,7 @@ def audit(
             store=runs,
             engine=ENGINES[engine.value],
             jobs=jobs,
+            threads=threads,
             fresh=fresh,
         )
     folder = runs.find(outcome.run).out

@@ -115,6 +115,15 @@ class Oracle:
         known = [cap for cap in caps if cap is not None]
         return min(known) if known else None
 
+    @property
+    def allowance(self) -> int | None:
+        """Distinct queries this oracle may need in all by the tighter of both caps, paid for already or not.
+
+        Unlike :attr:`remaining`, the same for a run that was killed and starts again. ``None`` if there is no cap.
+        """
+        caps = [cap for cap in (self._ledger.max_queries, self._max_queries) if cap is not None]
+        return min(caps) if caps else None
+
     def __call__(self, batch: Batch, *, repeat: int = 0) -> Answers:
         """Answers to ``batch``; arrays have one row per record.
 

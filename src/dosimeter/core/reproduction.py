@@ -8,9 +8,10 @@ import pkgutil
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from dosimeter import reproductions
 from dosimeter.core.claim import Reproduction
 from dosimeter.core.errors import InputError, MissingExtra
+
+_PACKAGE = "dosimeter.reproductions"
 
 
 class ReproductionModule(Protocol):
@@ -46,12 +47,12 @@ def find(slug: str) -> ReproductionModule:
 
 
 def _names() -> list[str]:
-    return sorted(info.name for info in pkgutil.iter_modules(reproductions.__path__))
+    return sorted(info.name for info in pkgutil.iter_modules(importlib.import_module(_PACKAGE).__path__))
 
 
 def _load(name: str) -> Any:
     try:
-        return importlib.import_module(f"{reproductions.__name__}.{name}")
+        return importlib.import_module(f"{_PACKAGE}.{name}")
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise

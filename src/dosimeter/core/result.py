@@ -13,13 +13,15 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Verdict = Literal["pass", "fail", "undetermined", "error"]
-#: Exit code of a verdict, and the order from best to worst.
+#: Exit code of a verdict.
 VERDICT_EXIT: dict[Verdict, int] = {"pass": 0, "fail": 1, "undetermined": 2, "error": 3}
+#: From best to worst.
+VERDICT_ORDER: tuple[Verdict, ...] = ("pass", "undetermined", "fail", "error")
 
 
 def worst_verdict(verdicts: list[Verdict]) -> Verdict:
     """The verdict of a whole from those of its parts: a failure outranks a doubt, an error outranks both."""
-    return max(verdicts, key=VERDICT_EXIT.__getitem__) if verdicts else "undetermined"
+    return max(verdicts, key=VERDICT_ORDER.index) if verdicts else "undetermined"
 
 
 def plain(value: Any) -> Any:

@@ -87,7 +87,12 @@ def encoder(name: str, seed: int = 0) -> nn.Module:
         return _train(name, seed)
     from safetensors.torch import load_file, save
 
-    path = home / "cache" / "example" / f"{content_hash('example', _RECIPE, name, seed, torch.__version__)}.safetensors"
+    path = (
+        home
+        / "cache"
+        / "example"
+        / f"{content_hash('example', _RECIPE, name, seed, torch.__version__)}.safetensors"
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
@@ -116,7 +121,9 @@ def _train(name: str, seed: int) -> nn.Module:
     with single_thread():
         if name == "autoencoder":
             whole = AutoEncoder(in_size=SIZE, seed=derive_seed(seed, "example-start", name))
-            fit_autoencoder(whole, _centred(_photographs(2000, seed)), epochs=4, seed=order, task=f"training {name}")
+            fit_autoencoder(
+                whole, _centred(_photographs(2000, seed)), epochs=4, seed=order, task=f"training {name}"
+            )
             return whole.encoder.eval()
         module = _untrained(name, seed)
         if name == "rotation":

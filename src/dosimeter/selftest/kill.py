@@ -22,6 +22,7 @@ from contextlib import closing
 from pathlib import Path
 
 from dosimeter.core.cache import AnswerCache
+from dosimeter.core.errors import DosimeterError
 from dosimeter.core.ledger import Ledger
 from dosimeter.core.method import Context
 from dosimeter.core.progress import track
@@ -31,6 +32,7 @@ from dosimeter.selftest.probe import Probe
 from dosimeter.selftest.report import SelftestCase, SelftestReport
 from dosimeter.selftest.word_service import WordService
 from dosimeter.study.home import Home
+from dosimeter.study.identity import code_version
 from dosimeter.study.outcome import StudyOutcome, comparable
 from dosimeter.study.store import Store
 from dosimeter.targets.spec import HttpSpec, build_target
@@ -39,13 +41,18 @@ _SEEDS = (0, 1, 2, 3)
 _BATCHES, _BATCH_SIZE = 12, 16
 _PER_REQUEST, _CONCURRENCY = 8, 2
 _QUERIES = len(_SEEDS) * _BATCHES * _BATCH_SIZE
-_DELAY_SECONDS = 0.02
+_DELAY_SECONDS = 0.01
 _LONGEST_SECONDS = 30.0
 _COMMAND = "from dosimeter.cli import main; main()"
 
 
 def run(kills: int = 10, seed: int = 0) -> SelftestReport:
-    """Kill an audit ``kills`` times at moments drawn from ``seed``; needs no network and no framework."""
+    """Kill an audit ``kills`` times at moments drawn from ``seed``; needs no network and no framework.
+
+    Raises:
+        DosimeterError: Dosimeter's own sources changed meanwhile, so no run could be resumed.
+    """
+    sources = code_version.__wrapped__()
     with (
         tempfile.TemporaryDirectory(prefix="dosimeter-kill-") as folder,
         WordService(_DELAY_SECONDS).running() as service,
@@ -66,6 +73,10 @@ def run(kills: int = 10, seed: int = 0) -> SelftestReport:
                 bar.advance()
         outcome = audit.finish()
         seen.look()
+        if code_version.__wrapped__() != sources:
+            raise DosimeterError(
+                "the sources of dosimeter changed while the self-test ran, and other code resumes no run. Run it again."
+            )
         return SelftestReport("kill", _judge(expected, outcome, seen, audit, service))
 
 

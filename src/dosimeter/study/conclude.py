@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from dosimeter.core.result import VERDICT_EXIT, Verdict, worst_verdict
+from dosimeter.core.result import VERDICT_ORDER, Verdict, worst_verdict
 from dosimeter.study.outcome import Bill, CellOutcome, PolicyFinding, StudyOutcome
 from dosimeter.study.plan import Plan
 from dosimeter.study.policy import judge
@@ -58,7 +58,7 @@ def _verdict(cells: Sequence[CellOutcome], findings: Sequence[PolicyFinding]) ->
 
 
 def _worst(cells: Sequence[CellOutcome]) -> CellOutcome:
-    return max(cells, key=lambda outcome: VERDICT_EXIT[outcome.result.verdict])
+    return max(cells, key=lambda outcome: VERDICT_ORDER.index(outcome.result.verdict))
 
 
 def _summary(cells: Sequence[CellOutcome], findings: Sequence[PolicyFinding]) -> str:

@@ -16,7 +16,7 @@ from dosimeter.core.registry import catalogue, find, load
 from dosimeter.core.target import Target
 from dosimeter.study.problems import lines_of, located
 from dosimeter.study.spec import MethodSpec, Origin, StudySpec
-from dosimeter.targets.spec import build_target
+from dosimeter.targets.spec import HttpSpec, build_target
 
 M = TypeVar("M", bound=Method)
 
@@ -71,8 +71,12 @@ class Materials:
 
     @cached_property
     def target(self) -> Target:
-        """The target without defences."""
+        """The target without defences. Variables of the environment that it names are there."""
         origin = self.spec.origin
+        if isinstance(self.spec.target, HttpSpec):
+            from dosimeter.targets.http_client import read_secrets
+
+            read_secrets(self.spec.target)
         return build_target(self.spec.target, origin.folder, trust=origin.trust)
 
     def defended(self, number: int, seed: int) -> Target:

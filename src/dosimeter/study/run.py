@@ -21,14 +21,13 @@ from dosimeter.core.result import Result, Verdict
 from dosimeter.study.cell import Bench, CellJob, empty_result
 from dosimeter.study.conclude import conclude
 from dosimeter.study.engine import Engine, EngineMaker, LocalEngine
-from dosimeter.study.grid import grid
 from dosimeter.study.home import Home, InUse
 from dosimeter.study.materials import Materials
 from dosimeter.study.outcome import CellOutcome, StudyOutcome
 from dosimeter.study.plan import Plan, PlannedCell, plan
 from dosimeter.study.spec import StudySpec
 from dosimeter.study.store import RunRecord, Store
-from dosimeter.study.threads import pinned, usable_cpus, worker_count
+from dosimeter.study.threads import pinned, worker_count
 
 _A_DAY = 86_400.0
 
@@ -43,6 +42,7 @@ def run_study(
     store: Store | None = None,
     engine: EngineMaker = LocalEngine,
     jobs: int | None = None,
+    threads: int = 1,
     fresh: bool = False,
 ) -> StudyOutcome:
     """Run ``spec``, or finish the unfinished run of it, and write its reports.
@@ -52,7 +52,9 @@ def run_study(
         home: state folder.
         store: where runs are kept; in ``home`` if not given.
         engine: makes the engine for a number of workers.
-        jobs: most workers.
+        jobs: most workers; changes no figure.
+        threads: that a cell computes with. One is fastest where tensors are small, and more change the last digits; a run
+            that computed with another number is not resumed.
         fresh: begin anew even if there is an unfinished run.
 
     Raises:
@@ -65,13 +67,11 @@ def run_study(
     remove_partials(home.cache, older_than_seconds=_A_DAY)
     store = store or Store(home.store_url)
     with ExitStack() as held:
-        run = None if fresh else _resume(spec, out, home, store, held)
+        run = None if fresh else _resume(spec, out, threads, home, store, held)
         folder = run.out if run else out
         if folder is not None:
             held.enter_context(home.alone(f"out-{content_hash(str(folder.absolute()))}"))
             remove_partials(ensure_writable_folder(folder))
-        workers = run.workers if run else worker_count(len(grid(spec)), jobs)
-        threads = run.threads if run else max(1, usable_cpus() // workers)
         materials = Materials(spec)
         held.callback(materials.close)
         with pinned(threads):
@@ -84,17 +84,22 @@ def run_study(
                 name=spec.name,
                 spec_digest=spec.digest,
                 spec_text=spec.origin.text,
-                workers=workers,
                 threads=threads,
                 out=out,
             )
             held.enter_context(home.alone(f"run-{run.id}"))
-        return _Sitting(planned, run, home, store, engine(workers), materials).finish()
+        return _Sitting(
+            planned, run, home, store, engine(worker_count(len(planned.cells), jobs)), materials
+        ).finish()
 
 
-def _resume(spec: StudySpec, out: Path | None, home: Home, store: Store, held: ExitStack) -> RunRecord | None:
+def _resume(
+    spec: StudySpec, out: Path | None, threads: int, home: Home, store: Store, held: ExitStack
+) -> RunRecord | None:
     """The newest unfinished run that no other process is working on, locked; ``None`` if there is none."""
     for run in store.unfinished(spec.digest, out):
+        if run.threads != threads:
+            continue
         try:
             held.enter_context(home.alone(f"run-{run.id}"))
         except InUse:

@@ -44,7 +44,6 @@ class _Run(_Base):
     status: Mapped[str]
     started: Mapped[str]
     seconds: Mapped[float]
-    workers: Mapped[int]
     threads: Mapped[int]
     out: Mapped[str]
     verdict: Mapped[str | None]
@@ -66,7 +65,7 @@ class RunRecord:
     Attributes:
         started: ISO 8601, UTC.
         seconds: time worked on it up to the last finished cell, over all sittings.
-        workers, threads: processes, and threads in each; kept over sittings so that figures do not change.
+        threads: that its cells compute with; kept over sittings so that figures do not change.
         out: folder of its reports.
         verdict: of a finished run.
     """
@@ -77,7 +76,6 @@ class RunRecord:
     status: Status
     started: str
     seconds: float
-    workers: int
     threads: int
     out: Path
     verdict: Verdict | None
@@ -122,7 +120,7 @@ class Store:
             raise StoreError(f"the store {self._shown} failed: {_sentence(error)}.") from error
 
     def create(
-        self, *, name: str, spec_digest: str, spec_text: str, workers: int, threads: int, out: Path | None
+        self, *, name: str, spec_digest: str, spec_text: str, threads: int, out: Path | None
     ) -> RunRecord:
         """A new run; without ``out`` its reports go to ``dosimeter-runs/<run>``."""
         now = datetime.now(UTC)
@@ -135,7 +133,6 @@ class Store:
             status="running",
             started=now.isoformat(timespec="seconds"),
             seconds=0.0,
-            workers=workers,
             threads=threads,
             out=str((out or Path("dosimeter-runs") / identifier).absolute()),
         )
@@ -220,7 +217,6 @@ def _record(row: _Run) -> RunRecord:
         status="finished" if row.status == "finished" else "running",
         started=row.started,
         seconds=row.seconds,
-        workers=row.workers,
         threads=row.threads,
         out=Path(row.out),
         verdict=row.verdict,  # type: ignore[arg-type]

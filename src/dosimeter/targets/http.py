@@ -56,6 +56,7 @@ class HttpTarget(Target):
         self.batch_size = spec.records_per_request
         self.price_per_call = spec.price_per_call
         self._path = parse_path(spec.response)
+        self._one_record = takes_one_record(spec.request)
         self._answered: Counter[str] = Counter()
         self._shape: tuple[int, ...] | None = None
         self._connection: tuple[BackgroundLoop, ServiceClient] | None = None
@@ -153,7 +154,7 @@ class HttpTarget(Target):
             ) from None
         try:
             found = read_path(document, self._path)
-            values = [found] if takes_one_record(spec.request) else found
+            values = [found] if self._one_record else found
             if not isinstance(values, list):
                 raise TargetError("expected a list with one answer per record, but got one value")
             if len(values) != n:
@@ -276,7 +277,8 @@ class _Run:
                 self.stop.set()
                 self._events.put(_Failed(error))
                 return
-            self._events.put(_Answered(indices, answers))
+            # The wish for the next request overtakes the answer, so that sending never waits for its storage.
+            asyncio.get_running_loop().call_soon(self._events.put, _Answered(indices, answers))
 
     async def _permit(self, records: int) -> bool:
         word: asyncio.Future[bool] = asyncio.get_running_loop().create_future()

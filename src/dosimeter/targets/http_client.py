@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -193,6 +194,11 @@ class ServiceClient:
             )
         except httpx.TransportError as error:
             reason = secrets.hide(str(error)) or type(error).__name__
+            if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+                return _Failure(
+                    f"has a certificate that cannot be verified ({reason[-_EXCERPT_CHARACTERS:]})",
+                    "If an authority of your own signed it, name its file: export SSL_CERT_FILE=...",
+                )
             return _Failure(
                 f"cannot be reached ({reason[:_EXCERPT_CHARACTERS]})",
                 "Check that the service runs and that the URL is right.",

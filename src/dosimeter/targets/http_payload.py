@@ -150,13 +150,12 @@ def takes_one_record(template: Any) -> bool:
 
 def request_body(template: Any, batch: Batch, encoding: ImageEncoding) -> bytes:
     """The JSON request for ``batch``: the whole batch for ``{{inputs}}``, its only record otherwise."""
-    if not takes_one_record(template):
-        values: dict[str, Any] = {"inputs": [encode_record(record, encoding) for record in batch]}
-    elif isinstance(batch[0], Prompt):
+    if isinstance(batch[0], Prompt):
         images = [encode_record(image, encoding) for image in batch[0].images]
-        values = {"text": batch[0].text, "images": images}
+        values: dict[str, Any] = {"text": batch[0].text, "images": images}
     else:
-        values = {"input": encode_record(batch[0], encoding)}
+        records = [encode_record(record, encoding) for record in batch]
+        values = {"inputs": records, "input": records[0]}
     return json.dumps(_fill(template, values), separators=(",", ":"), allow_nan=False).encode()
 
 

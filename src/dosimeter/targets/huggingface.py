@@ -7,6 +7,7 @@ needs no network.
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -171,5 +172,8 @@ class SentenceEncoderTarget(TokenizedTarget):
 
 
 def _tokenizer_state(tokenizer: Any) -> str:
+    """The tokenizer as text, without the truncation and padding of its last use."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    return backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    if backend is None:
+        return repr(sorted(tokenizer.get_vocab().items()))
+    return json.dumps(json.loads(backend.to_str()) | {"truncation": None, "padding": None}, sort_keys=True)

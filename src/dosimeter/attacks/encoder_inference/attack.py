@@ -18,8 +18,10 @@ from pydantic import Field, field_serializer, field_validator
 from dosimeter.attacks.encoder_inference import objectives as built_in
 from dosimeter.attacks.encoder_inference.attack_sets import (
     AttackSet,
+    check_settings,
     default_settings,
     make_attack_set,
+    most_queries,
     settings_from_spec,
 )
 from dosimeter.attacks.encoder_inference.beam import CLASSIFICATION, CharacterBeam
@@ -52,6 +54,7 @@ from dosimeter.core.method import Attack, Context, Estimate, Findings
 from dosimeter.core.oracle import Oracle
 from dosimeter.core.records import Batch, check_batch
 from dosimeter.core.target import Target
+from dosimeter.stats.outliers import largest_z
 
 if TYPE_CHECKING:
     from dosimeter.attacks.encoder_inference.attack_sets import Synthesiser
@@ -94,10 +97,11 @@ class EncoderInference(Attack):
     copies: int = Field(5, ge=1, description="M2, attack samples per candidate and objective")
     synthesis: Any = Field(
         "auto",
-        description="auto, gradient, zeroth-order, beam, pool, or a mapping with 'kind' and its settings",
+        description="auto, gradient, zeroth-order, beam, or a mapping with 'kind' and its settings; recorded candidates "
+        "always give their nearest recorded inputs",
     )
     overlap: bool = Field(False, description="compare score vectors by total variation instead of by label")
-    judge: Any = Field(
+    judge: Target | None = Field(
         None, description="encoder outside the candidate set that compares images or free texts"
     )
     classes: tuple[str, ...] = Field(
@@ -110,7 +114,7 @@ class EncoderInference(Attack):
         "grubbs", description="grubbs: stated family-wise error; z: the paper's threshold"
     )
     alpha: float = Field(
-        0.05, gt=0, lt=0.5, description="family-wise error of the grubbs rule, all looks together"
+        0.05, ge=0.001, lt=0.5, description="family-wise error of the grubbs rule, all looks together"
     )
     tau: float = Field(1.7, gt=0, description="threshold of the z rule")
     looks: int = Field(1, ge=1, le=20, description="times the test may stop early; 1 sends everything")
@@ -191,7 +195,7 @@ class EncoderInference(Attack):
         self._check_budget(oracle, self._service_queries(len(objectives), len(candidates), similarity))
         prepared = prepared or self.prepare(context)
         samples = [self._sent(attack_set) for attack_set in prepared.sets]
-        noise = _noise(prepared.sets[0], self._settings(candidates[0]), context.seed)
+        noise = _noise(samples[0], self._settings(candidates[0]), context.seed)
         checks = check_service(oracle, similarity, objectives, noise)
         inference, decision = self._infer(oracle, context, prepared, samples, similarity, checks)
         return Investigation(prepared, inference, decision)
@@ -205,17 +209,23 @@ class EncoderInference(Attack):
         objectives = self._objectives(candidates, context)
         similarity = self._similarity(Oracle(target), candidates)
         m = len(objectives)
-        made = {c.name: settings for c in candidates if (settings := self._settings(c)) is not None}
-        each = {name: m * self.copies * settings.queries_per_sample() for name, settings in made.items()}
+        made = sum(most_queries(self._settings(candidate), m, self.copies) for candidate in candidates)
         return Estimate(
             queries=self._service_queries(m, len(candidates), similarity),
-            candidate_queries=sum(each.values()) + len(candidates) * m * (1 + len(candidates) * self.copies),
+            candidate_queries=made + len(candidates) * m * (1 + len(candidates) * self.copies),
         )
 
     def _everyone(self, seed: int) -> tuple[Candidate, ...]:
         """The candidates and the decoys, checked together."""
         everyone = (*self.candidates, *make_decoys(self.decoys, self.candidates, seed=seed))
         check_candidates(everyone, allow_unequal_preprocessing=self.allow_unequal_preprocessing)
+        for candidate in everyone:
+            check_settings(candidate, self._settings(candidate))
+        if self.rule == "z" and self.tau >= largest_z(len(everyone)):
+            raise InputError(
+                f"no score among {len(everyone)} candidates can lie {self.tau:g} standard deviations above their mean (at most "
+                f"{largest_z(len(everyone)):.2f}). Add candidates or decoys, or lower tau."
+            )
         return everyone
 
     def _objectives(self, candidates: tuple[Candidate, ...], context: Context) -> Batch:
@@ -238,6 +248,12 @@ class EncoderInference(Attack):
         return self.synthesis
 
     def _similarity(self, oracle: Oracle, candidates: tuple[Candidate, ...]) -> Similarity:
+        takes = candidates[0].target.modality
+        if oracle.modality != ("prompt" if oracle.modality == "prompt" and takes == "image" else takes):
+            raise InputError(
+                f"target '{oracle.name}' takes {oracle.modality}, but the candidates embed {takes}; the same inputs must go "
+                "to both."
+            )
         return choose_similarity(
             oracle,
             judge=self.judge,
@@ -254,10 +270,9 @@ class EncoderInference(Attack):
 
     @staticmethod
     def _check_budget(oracle: Oracle, needed: int) -> None:
-        if oracle.remaining is not None and oracle.remaining < needed:
-            raise BudgetExceeded(
-                "queries", used=oracle.queries, limit=oracle.queries + oracle.remaining, wanted=needed
-            )
+        # Not what remains: a run that starts again needs as much, but finds it in the cache.
+        if oracle.allowance is not None and oracle.queries + needed > oracle.allowance:
+            raise BudgetExceeded("queries", used=oracle.queries, limit=oracle.allowance, wanted=needed)
 
     def _judge(
         self,
@@ -298,7 +313,9 @@ class EncoderInference(Attack):
         # Reference services answer labels: what they say about agreement does not carry over to other similarities.
         reference = controls.reference if compares_labels(similarity) else None
         schedule = looks_schedule(len(order), self.looks)
-        decision = undecidable("no objective got readable answers for every candidate", len(candidates))
+        decision = undecidable(
+            "fewer than 2 objectives got readable answers for every candidate", len(candidates)
+        )
         for start, until in zip([0, *schedule], schedule):
             ask(inference, oracle, similarity, prepared.objectives, samples, order[start:until])
             if len(inference.rows) < 2:
@@ -316,10 +333,10 @@ class EncoderInference(Attack):
         return inference, decision
 
 
-def _noise(attack_set: AttackSet, settings: Synthesiser, seed: int) -> Batch:
-    """Inputs of the shape of ``attack_set``'s samples that mean nothing."""
-    if isinstance(attack_set.samples, np.ndarray):
-        return built_in.random_starts("image", NOISE_PROBES, seed=seed, size=attack_set.samples.shape[1])
+def _noise(samples: Batch, settings: Synthesiser, seed: int) -> Batch:
+    """Inputs of the shape of ``samples`` that mean nothing."""
+    if isinstance(samples, np.ndarray):
+        return built_in.random_starts("image", NOISE_PROBES, seed=seed, size=samples.shape[1])
     beam = settings if isinstance(settings, CharacterBeam) else CLASSIFICATION
     return built_in.random_starts("text", NOISE_PROBES, seed=seed, beam=beam)
 

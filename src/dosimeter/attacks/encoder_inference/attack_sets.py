@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from dosimeter.attacks.encoder_inference.beam import CharacterBeam, search
 from dosimeter.attacks.encoder_inference.candidates import Candidate
-from dosimeter.core.errors import InputError, MissingExtra
+from dosimeter.core.errors import InputError, MissingExtra, TargetError
 from dosimeter.core.files import write_atomic
 from dosimeter.core.progress import track
 from dosimeter.core.records import Batch, content_hash, take
 from dosimeter.core.target import RecordedTarget
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from dosimeter.attacks.encoder_inference.synthesis import Embed, Gradient, ZerothOrder
@@ -39,7 +40,7 @@ class AttackSet:
         samples: m * k records (a batch of the modality), the k copies of an objective side by side.
         losses, start_losses: (m, k) float, mean squared embedding distance to the objective at the end and the start.
         objective_spread: mean squared distance between embeddings of two different objectives: the scale of a loss.
-        queries: forward passes of the candidate that the set took.
+        queries: forward passes of the candidate that the set took: objectives, starts, search and results.
         origin: how the samples were made (``zeroth-order``, ``gradient``, ``beam``, ``pool``).
     """
 
@@ -101,8 +102,11 @@ def make_attack_set(
     """The attack set of ``candidate``, from ``cache`` if it was made before with exactly these inputs.
 
     Raises:
-        InputError: a precomputed candidate whose pool lacks an objective or is too small.
+        InputError: a precomputed candidate whose pool lacks an objective or is too small, or what ``check_settings``
+            finds.
+        TargetError: the candidate fails, or gives embeddings with NaN.
     """
+    check_settings(candidate, settings)
     described = settings.model_dump() if settings is not None else "pool"
     key = content_hash("attack-set", candidate.target.fingerprint, objectives, described, copies, seed)
     path = cache / "attack-sets" / f"{key}.npz" if cache is not None else None
@@ -112,6 +116,32 @@ def make_attack_set(
     if path is not None:
         made.save(path)
     return made
+
+
+def most_queries(settings: Synthesiser, objectives: int, copies: int) -> int:
+    """Upper bound on ``AttackSet.queries``."""
+    return 0 if settings is None else objectives * (1 + copies * (settings.queries_per_sample() + 2))
+
+
+def check_settings(candidate: Candidate, settings: Synthesiser) -> None:
+    """Raise :class:`InputError` if ``settings`` cannot make attack samples of ``candidate``."""
+    if settings is None:
+        return
+    wanted = "text" if isinstance(settings, CharacterBeam) else "image"
+    if candidate.target.modality != wanted:
+        raise InputError(
+            f"synthesis '{settings.kind}' makes {wanted} samples, but candidate '{candidate.name}' takes "
+            f"{candidate.target.modality}. Leave synthesis at auto."
+        )
+    if settings.kind == "gradient" and not _is_differentiable(candidate):
+        raise InputError(
+            f"synthesis 'gradient' needs the weights of candidate '{candidate.name}', which is only queried. "
+            "Use zeroth-order, or leave synthesis at auto."
+        )
+
+
+def _is_differentiable(candidate: Candidate) -> bool:
+    return candidate.access == "weights" and hasattr(candidate.target, "forward")
 
 
 def _make(
@@ -142,7 +172,7 @@ def _beam(
         losses=found.losses,
         start_losses=found.start_losses,
         objective_spread=_spread(goals),
-        queries=found.queries,
+        queries=found.queries + len(goals),
         origin="beam",
     )
 
@@ -160,32 +190,58 @@ def _images(
     from dosimeter.attacks.encoder_inference.synthesis import synthesise
 
     goals = embed(objectives).astype(np.float32)
-    pixels_to_embedding = _on_float_images(candidate, embed)
+    on_device = torch.from_numpy(goals).to(_device(candidate))
     with track(f"attack images for {candidate.name}", settings.steps) as bar:
-        made = synthesise(pixels_to_embedding, torch.from_numpy(goals), copies, settings, seed=seed, bar=bar)
+        made = synthesise(_on_float_images(candidate, embed), on_device, copies, settings, seed=seed, bar=bar)
     return AttackSet(
         samples=made.images.reshape(-1, *made.images.shape[2:]),
         losses=made.losses,
         start_losses=made.start_losses,
         objective_spread=_spread(goals),
-        queries=made.queries * made.losses.size,
+        queries=(made.queries + 2) * made.losses.size + len(goals),
         origin=settings.kind,
     )
+
+
+def _device(candidate: Candidate) -> torch.device:
+    """Where the candidate's weights are; the processor for one that is only queried."""
+    import torch
+
+    weights = candidate.target.module.parameters() if _is_local_module(candidate) else iter(())
+    return next((parameter.device for parameter in weights), torch.device("cpu"))
+
+
+def _is_local_module(candidate: Candidate) -> bool:
+    return _is_differentiable(candidate) and hasattr(candidate.target, "module")
 
 
 def _on_float_images(candidate: Candidate, embed: BatchEmbed) -> Embed:
     """The candidate on float images: its own differentiable pass where it grants weights, else 8-bit queries."""
     import torch
 
-    forward = getattr(candidate.target, "forward", None)
-    if candidate.access == "weights" and forward is not None:
-        return forward  # type: ignore[no-any-return]
+    if not _is_differentiable(candidate):
 
-    def ask(images: Tensor) -> Tensor:
-        pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-        return torch.from_numpy(embed(pixels).astype(np.float32))
+        def ask(images: Tensor) -> Tensor:
+            pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+            return torch.from_numpy(embed(pixels).astype(np.float32))
 
-    return ask
+        return ask
+
+    forward = candidate.target.forward  # type: ignore[attr-defined]
+    weights = candidate.target.module.parameters() if _is_local_module(candidate) else iter(())
+    precision = next((parameter.dtype for parameter in weights), torch.float32)
+
+    def evaluate(images: Tensor) -> Tensor:
+        try:
+            embeddings: Tensor = forward(images.to(precision))
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise TargetError(
+                f"candidate '{candidate.name}' failed on images of shape {tuple(images.shape)}: "
+                f"{str(error).splitlines()[0]} Set the size of its pre-processing, or the canvas of synthesis."
+            ) from error
+        return embeddings.float()
+
+    return evaluate
 
 
 def _nearest_in_pool(candidate: Candidate, objectives: Batch, copies: int) -> AttackSet:
@@ -195,16 +251,22 @@ def _nearest_in_pool(candidate: Candidate, objectives: Batch, copies: int) -> At
         raise InputError(
             f"candidate '{candidate.name}' has no pool of known embeddings; give recorded inputs and answers."
         )
-    if len(target.inputs) <= copies:
+    try:
+        goals, pool = np.asarray(target.answer(objectives)), np.asarray(target.answers)
+    except TargetError as error:
         raise InputError(
-            f"the pool of candidate '{candidate.name}' holds {len(target.inputs)} inputs; {copies} nearest neighbours beside "
-            f"the objective need at least {copies + 1}."
-        )
-    goals, pool = np.asarray(target.answer(objectives)), np.asarray(target.answers)
+            f"candidate '{candidate.name}': {error} Objectives come from data.public; every pool must hold them."
+        ) from error
     distances = np.stack([np.square(pool - goal).mean(axis=1) for goal in goals])
     own = np.array([content_hash(record) for record in target.inputs])
     for row, record in enumerate(objectives):
         distances[row, own == content_hash(record)] = np.inf
+    least = int(np.isfinite(distances).sum(axis=1).min())
+    if least < copies:
+        raise InputError(
+            f"the pool of candidate '{candidate.name}' holds {len(pool)} inputs, which leaves {least} beside an objective; "
+            f"{copies} nearest neighbours are needed. Enlarge the pool or lower copies."
+        )
     nearest = np.argsort(distances, axis=1, kind="stable")[:, :copies]
     # Without optimisation the start is the typical member of the pool.
     finite = np.where(np.isfinite(distances), distances, np.nan)
@@ -228,15 +290,22 @@ def default_settings(candidate: Candidate) -> Synthesiser:
         return None
     if candidate.target.modality == "text":
         return CharacterBeam()
+    image_settings = _image_settings()
+    size = getattr(getattr(candidate.target, "preprocessing", None), "size", None)
+    largest = 64 if size is None else min(64, size)
+    if _is_differentiable(candidate):
+        return image_settings["gradient"](canvas=largest)
+    return image_settings["zeroth-order"](
+        canvas=max(8, largest // 2) if size is not None and size <= 64 else largest
+    )
+
+
+def _image_settings() -> dict[str, Any]:
     try:
         from dosimeter.attacks.encoder_inference.synthesis import Gradient, ZerothOrder
     except ImportError as error:
         raise MissingExtra("making attack images", "torch") from error
-    size = getattr(getattr(candidate.target, "preprocessing", None), "size", None)
-    largest = 64 if size is None else min(64, size)
-    if candidate.access == "weights":
-        return Gradient(canvas=largest)
-    return ZerothOrder(canvas=max(8, largest // 2) if size is not None and size <= 64 else largest)
+    return {"gradient": Gradient, "zeroth-order": ZerothOrder}
 
 
 def settings_from_spec(value: Any) -> Any:
@@ -249,10 +318,11 @@ def settings_from_spec(value: Any) -> Any:
         return value
     given = {"kind": value} if isinstance(value, str) else value
     kind = given.get("kind") if isinstance(given, dict) else None
-    if kind == "beam":
-        return CharacterBeam(**given)
-    if kind in ("gradient", "zeroth-order"):
-        from dosimeter.attacks.encoder_inference.synthesis import Gradient, ZerothOrder
-
-        return (Gradient if kind == "gradient" else ZerothOrder)(**given)
-    raise ValueError(f"synthesis should be auto, gradient, zeroth-order or beam, but is {value!r}")
+    if kind not in ("beam", "gradient", "zeroth-order"):
+        raise ValueError(f"synthesis should be auto, gradient, zeroth-order or beam, but is {value!r}")
+    make = CharacterBeam if kind == "beam" else _image_settings()[kind]
+    try:
+        return make(**given)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise ValueError("; ".join(problems)) from error

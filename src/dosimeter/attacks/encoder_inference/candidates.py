@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from dosimeter.core.cache import AnswerCache
-from dosimeter.core.errors import InputError
+from dosimeter.core.errors import InputError, TargetError
 from dosimeter.core.oracle import Oracle
 from dosimeter.core.records import Batch, check_answers
 from dosimeter.core.target import RecordedTarget, Target
@@ -20,6 +20,8 @@ from dosimeter.core.target import RecordedTarget, Target
 FEWEST_CANDIDATES = 5
 
 Access = Literal["weights", "query", "precomputed"]
+
+_OWN_KEYS = {"name": str, "family": str, "decoy": bool}
 
 
 @dataclass(frozen=True)
@@ -55,16 +57,24 @@ class Candidate:
         """The candidate as a function from a batch to (n, d) embeddings.
 
         A candidate that is only queried (an API, a callable) goes through an oracle, whose answers are kept in
-        ``cache``: a search that is killed does not pay for its probes again. Local weights are simply evaluated.
+        ``cache``: a search that is killed does not pay for its probes again. Without ``cache``, and for local weights,
+        it is simply evaluated: probes of a search never repeat, so keeping them would only take memory.
         """
-        if self.access == "query":
-            oracle = Oracle(self.target, cache=AnswerCache(cache / "candidates.sqlite" if cache else None))
+        if self.access == "query" and cache is not None:
+            oracle = Oracle(self.target, cache=AnswerCache(cache / "candidates.sqlite"))
             return lambda batch: np.asarray(oracle(batch))
         return self._evaluate
 
     def _evaluate(self, batch: Batch) -> np.ndarray:
-        parts = [answers for _, answers in self.target.stream(batch, before_send=lambda _: None)]
-        return np.asarray(check_answers(self.name, "embedding", np.concatenate(parts), len(batch), None))
+        places, parts = zip(*self.target.stream(batch, before_send=lambda _: None))
+        try:
+            arrived = np.concatenate([np.asarray(part) for part in parts])
+        except ValueError as error:
+            raise TargetError(
+                f"candidate '{self.name}' returned embeddings of unequal shape: {error}."
+            ) from error
+        embeddings = np.asarray(check_answers(self.name, "embedding", arrived, len(batch), None))
+        return embeddings[np.argsort(np.concatenate(places))]
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -101,6 +111,10 @@ def check_candidates(candidates: Sequence[Candidate], *, allow_unequal_preproces
         raise InputError(
             f"candidates take different kinds of input ({', '.join(sorted(modalities))}); they must take one."
         )
+    if not modalities <= {"image", "text"}:
+        raise InputError(
+            f"candidates take {modalities.pop()} as input; encoder inference works on encoders of images or text."
+        )
     if not allow_unequal_preprocessing:
         _check_geometry(candidates)
 
@@ -136,7 +150,11 @@ def encoder_from_spec(where: str, settings: dict[str, Any], folder: Path, *, tru
             adapter.validate_python({"returns": "embedding", **settings}), folder, trust=trust
         )
     except ValidationError as error:
-        said = [f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in error.errors()]
+        # The first place is the kind of target, which the user did not write as a key.
+        places = [".".join(map(str, item["loc"][1:])) for item in error.errors()]
+        said = [
+            f"{place}: {item['msg']}" if place else item["msg"] for place, item in zip(places, error.errors())
+        ]
         raise InputError(f"{where}: {'; '.join(said)}") from error
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
@@ -157,7 +175,14 @@ def candidates_from_spec(items: Any, folder: Path, *, trust: bool) -> tuple[Cand
         if not isinstance(item, dict) or not item.get("name"):
             problems.append(f"candidates[{number}]: needs a 'name'")
             continue
-        own = {key: item[key] for key in ("name", "family", "decoy") if key in item}
+        own = {key: item[key] for key in _OWN_KEYS if key in item}
+        wrong = [key for key, value in own.items() if not isinstance(value, _OWN_KEYS[key])]
+        if wrong:
+            problems += [
+                f"candidates[{number}]: '{key}' should be {'true or false' if key == 'decoy' else 'text'}, but is {own[key]!r}"
+                for key in wrong
+            ]
+            continue
         rest = {key: value for key, value in item.items() if key not in own}
         try:
             target = encoder_from_spec(f"candidates[{number}] ({item['name']})", rest, folder, trust=trust)

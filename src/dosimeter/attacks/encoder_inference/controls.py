@@ -21,6 +21,7 @@ from dosimeter.attacks.encoder_inference.reference import (
     UntrainedFeatures,
     planted_tables,
 )
+from dosimeter.core.errors import TargetError
 from dosimeter.core.progress import track
 from dosimeter.core.records import Batch
 from dosimeter.core.seeding import derive_seed
@@ -41,7 +42,8 @@ class Controls:
     Attributes:
         planted, planted_named, planted_wrong: services on a candidate; named rightly; named wrongly.
         null, null_accused: services on an untrained encoder; those where somebody was named.
-        skipped: candidates without a planted service, because their embeddings are only known for a pool.
+        skipped: candidates without a planted service, because their embeddings are only known for a pool that lacks
+            samples of others.
         discrimination: (objectives,) agreement of the true candidate minus that of the others, over planted services.
         queries: forward passes of candidates.
     """
@@ -82,11 +84,12 @@ def run_controls(
 ) -> Controls:
     """Build the reference, then judge fresh planted and null services by it. ``samples`` as in ``planted_tables``."""
     n = len(candidates)
-    able = [
+    skipped = [
         i
         for i, candidate in enumerate(candidates)
-        if candidate.access != "precomputed" and not candidate.decoy
+        if candidate.access == "precomputed" and not _knows(embedders[i], [objectives, *samples])
     ]
+    able = [i for i, candidate in enumerate(candidates) if i not in skipped and not candidate.decoy]
     kin = np.array([candidate.kin for candidate in candidates])
     heads = _REFERENCE_HEADS + _HEADS
     tables, foreign, planted, null = [], [], [], []
@@ -109,7 +112,7 @@ def run_controls(
             bar.advance()
     reference = Reference.of(np.concatenate(tables), np.stack(foreign))
     named = wrong = 0
-    gaps = [np.zeros(len(objectives))]
+    gaps = []
     for i, services in zip(able, planted):
         for table in services:
             decision = judge(table, reference)
@@ -124,8 +127,18 @@ def run_controls(
         planted_wrong=wrong,
         null=_UNTRAINED * _HEADS,
         null_accused=accused,
-        skipped=tuple(c.name for c in candidates if c.access == "precomputed"),
-        discrimination=np.mean(gaps, axis=0),
+        skipped=tuple(candidates[i].name for i in skipped),
+        discrimination=np.mean(gaps, axis=0) if gaps else np.zeros(len(objectives)),
         reference=reference,
         queries=(sum(len(batch) for batch in samples) + len(objectives)) * len(able),
     )
+
+
+def _knows(embed: Embedder, batches: Sequence[Batch]) -> bool:
+    """Whether a pool holds everything that the services are asked; so it does where all candidates share one pool."""
+    try:
+        for batch in batches:
+            embed(batch)
+    except TargetError:
+        return False
+    return True

@@ -16,10 +16,13 @@ import numpy as np
 from dosimeter.attacks.encoder_inference.candidates import FEWEST_CANDIDATES, Candidate
 from dosimeter.attacks.encoder_inference.reference import Reference
 from dosimeter.stats.intervals import cluster_bootstrap
-from dosimeter.stats.outliers import grubbs_critical, grubbs_p, z_scores
+from dosimeter.stats.outliers import grubbs_critical, grubbs_p, largest_z, z_scores
 
 Kind = Literal["identified", "family", "none", "undecidable"]
 Rule = Literal["grubbs", "z"]
+
+# Means of equal numbers in another order differ by rounding.
+_EQUAL = 1e-12
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def decide(
     """Decide from ``per_objective`` (objectives, candidates): mean similarity over copies.
 
     ``z``, the paper's rule: the best score lies more than ``tau`` standard deviations above the mean. Its error grows
-    with the number of candidates.
+    with the number of candidates. Two candidates that tie at the top are not told apart.
 
     ``grubbs``: all of (1) the best score is an outlier by Grubbs' one-sided test at family-wise error ``alpha``;
     (2) its margin over the next stays above zero when objectives are resampled, as the outlier test alone would call
@@ -89,13 +92,27 @@ def decide(
         return undecidable(
             f"{len(scores)} candidates; the rule needs at least {FEWEST_CANDIDATES}", len(scores), scores
         )
-    if np.ptp(scores) == 0:
+    if np.ptp(scores) <= _EQUAL:
         return undecidable(
             f"all {len(scores)} candidates have the same score ({scores[0]:.3g})", len(scores), scores
+        )
+    if rule == "z" and tau >= largest_z(len(scores)):
+        return undecidable(
+            f"no score among {len(scores)} can lie {tau:g} standard deviations above their mean (at most "
+            f"{largest_z(len(scores)):.2f}); add candidates or lower tau",
+            len(scores),
+            scores,
         )
     rows = list(range(len(per_objective))) if asked is None else list(asked)
     by_family = rule == "grubbs" and _families_to_test(candidates)
     test = _Test(rule, alpha / 2 if by_family else alpha, tau, generator, reference, rows)
+    if test.reference is not None and test.reference.finest_p > test.alpha:
+        return undecidable(
+            f"{len(test.reference.tables)} reference services cannot show an error as small as {test.alpha:.2g}; "
+            "raise alpha or take fewer looks",
+            len(scores),
+            scores,
+        )
     columns = [[index] for index in range(len(candidates))]
     single = test(per_objective, columns)
     if single.fires:
@@ -111,7 +128,10 @@ def decide(
             families = list(by_family)
             grouped = test(per_objective, list(by_family.values()))
             family = families[grouped.top]
-            if grouped.fires and len(by_family[family]) > 1:
+            members = by_family[family]
+            if grouped.fires and all(candidates[index].decoy for index in members):
+                return undecidable(f"the decoys of family '{family}' scored highest", len(scores), scores)
+            if grouped.fires and len(members) > 1:
                 kind, named = "family", family
                 reason = f"no single candidate stands out, but the family does: {grouped.sentence}"
     low, high = cluster_bootstrap(per_objective, generator)
@@ -174,7 +194,7 @@ class _Test:
         scores = grouped.mean(axis=0)
         order = np.argsort(scores)
         top, second = int(order[-1]), int(order[-2])
-        z = z_scores(scores) if np.ptp(scores) > 0 else np.zeros(len(scores))
+        z = z_scores(scores) if np.ptp(scores) > _EQUAL else np.zeros(len(scores))
         threshold = grubbs_critical(len(scores), self.alpha) if self.rule == "grubbs" else self.tau
         difference = grouped[:, top] - grouped[:, second]
         # The lower end of a two-sided interval at level 1 - 2 alpha is the one-sided limit at level 1 - alpha.
@@ -184,10 +204,10 @@ class _Test:
         margin = float(difference.mean())
         p = grubbs_p(float(z[top]), len(scores))
         sentence = f"z = {z[top]:.2f} against {threshold:.2f}, margin over the next {margin:.2f}"
-        fires = bool(z[top] > threshold)
+        fires = bool(z[top] > threshold) and margin > _EQUAL
         reference_p = None
         if self.rule == "grubbs":
-            fires = fires and margin_low > 0
+            fires = fires and margin_low > _EQUAL
             sentence += f" (at least {margin_low:.2f})"
         if self.reference is not None:
             reference_p = self.reference.p_value(margin, self.rows, columns)

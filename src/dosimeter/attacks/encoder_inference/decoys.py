@@ -13,15 +13,15 @@ from dosimeter.core.target import CallableTarget, Target
 
 
 def make_decoys(count: int, candidates: Sequence[Candidate], *, seed: int) -> list[Candidate]:
-    """``count`` untrained encoders of the candidates' modality, pre-processing like the first candidate's.
+    """``count`` untrained encoders of the candidates' modality, pre-processing like the first candidate's that can be asked.
 
     Raises:
         InputError: decoys for candidates of which only a pool of embeddings is known.
     """
     if count == 0 or not candidates:
         return []
-    model = candidates[0]
-    if model.access == "precomputed":
+    model = next((candidate for candidate in candidates if candidate.access != "precomputed"), None)
+    if model is None:
         raise InputError(
             "decoys need candidates that can be asked; for precomputed pools add a pool of another encoder."
         )
@@ -39,6 +39,8 @@ def _image_decoy(like: Target, seed: int) -> Target:
     except ImportError as error:
         raise MissingExtra("image decoys", "torch") from error
     preprocessing = getattr(like, "preprocessing", None) or Preprocessing(size=32)
+    if preprocessing.channels != 3:
+        preprocessing = preprocessing.model_copy(update={"channels": 3})
     return TorchTarget(
         SmallConvNet(seed=seed), name="decoy", returns="embedding", preprocessing=preprocessing
     )

@@ -61,6 +61,12 @@ class Inference:
         """(asked objectives, candidates) mean similarity over copies."""
         return np.stack(self.rows)
 
+    @property
+    def base_rate(self) -> float:
+        """Mean score of noise on the objectives asked, on all of them where none was."""
+        rates = self.checks.base_rate
+        return float(rates[self.asked].mean() if self.asked else rates.mean())
+
 
 def compares_labels(similarity: Similarity) -> bool:
     """Whether similarities are 0 or 1 according to the class that the service names."""
@@ -72,7 +78,7 @@ def compares_labels(similarity: Similarity) -> bool:
 def check_service(oracle: Oracle, similarity: Similarity, objectives: Batch, noise: Batch) -> Checks:
     """Ask the objectives twice and the noise once."""
     m = len(objectives)
-    determinism = None if isinstance(similarity, ImageJudge | SelfScore) else oracle.determinism(objectives)
+    determinism = _determinism(oracle, similarity, objectives)
     # Every pair is a query of its own where the service compares: one noise input per objective has to do.
     noises = 1 if isinstance(similarity, SelfScore) else len(noise)
     probes = take(noise, np.arange(m * noises) % len(noise))
@@ -83,8 +89,10 @@ def check_service(oracle: Oracle, similarity: Similarity, objectives: Batch, noi
     kept = np.ones(m, dtype=bool)
     problem = None
     if compares_labels(similarity):
-        same = similarity.compare(oracle, take(objectives, np.zeros(m, dtype=int)), objectives).values
-        if same.all():
+        readable = np.flatnonzero(~similarity.compare(oracle, objectives, objectives).dropped_mask)
+        first = np.repeat(readable[:1], len(readable))
+        same = similarity.compare(oracle, take(objectives, first), take(objectives, readable)).values
+        if len(readable) and same.all():
             problem = "the service gives all objectives the same answer, so no attack sample can be told from another"
         kept = base_rate < MOST_BASE_RATE
         if problem is None and kept.sum() < 2:
@@ -95,6 +103,16 @@ def check_service(oracle: Oracle, similarity: Similarity, objectives: Batch, noi
             f"(at most {MOST_DISAGREEMENT:.0%} allowed)"
         )
     return Checks(base_rate=base_rate, kept=kept, determinism=determinism, problem=problem)
+
+
+def _determinism(oracle: Oracle, similarity: Similarity, objectives: Batch) -> Determinism | None:
+    """How often answers to the same objective differ, in what ``similarity`` compares."""
+    if isinstance(similarity, ImageJudge | SelfScore):
+        return None
+    if isinstance(similarity, LabelEquality) and oracle.returns == "scores":
+        first, second = (np.asarray(oracle(objectives, repeat=turn)).argmax(axis=1) for turn in (0, 1))
+        return Determinism(n=len(first), disagreeing=int((first != second).sum()))
+    return oracle.determinism(objectives)
 
 
 def ask(

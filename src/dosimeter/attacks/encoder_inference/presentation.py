@@ -1,4 +1,4 @@
-"""The attack's outcome as findings: a sentence, metrics with intervals, tables and figures."""
+"""The attack's outcome as findings: a sentence, metrics with intervals, and the ``exhibits``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dosimeter.attacks.encoder_inference.attack_sets import AttackSet
 from dosimeter.attacks.encoder_inference.candidates import Candidate
 from dosimeter.attacks.encoder_inference.controls import Controls
 from dosimeter.attacks.encoder_inference.decision import Decision
+from dosimeter.attacks.encoder_inference.exhibits import candidate_table, figures, objective_tables
 from dosimeter.attacks.encoder_inference.inference import Inference
-from dosimeter.core.figures import ImageRow, heatmap, image_strip, interval_bars
 from dosimeter.core.method import Findings
 from dosimeter.core.records import Batch, content_hash
-from dosimeter.core.result import Figure, Metric, Table, Verdict
+from dosimeter.core.result import Metric, Verdict
 from dosimeter.stats.intervals import proportion_interval
 
 if TYPE_CHECKING:
@@ -59,13 +59,14 @@ def present(attack: EncoderInference, found: Investigation) -> Findings:
     prepared, decision, inference = found.prepared, found.decision, found.inference
     candidates, sets, controls = prepared.candidates, prepared.sets, prepared.controls
     verdict, summary, reason = _verdict(decision, controls, attack)
+    doubt = reason if verdict == "undetermined" else None
     return Findings(
         verdict=verdict,
         summary=summary,
         reason=reason,
-        metrics=_metrics(decision, controls, inference, candidates, sets),
-        tables=[_candidate_table(decision, candidates, sets), *_objective_table(inference, candidates)],
-        figures=_figures(decision, inference, candidates, sets, prepared.objectives),
+        metrics=_metrics(decision, controls, inference, candidates, sets, in_doubt=doubt),
+        tables=[candidate_table(decision, candidates, sets), *objective_tables(inference, candidates)],
+        figures=figures(decision, inference, candidates, sets, prepared.objectives),
         limits=_limits(controls, attack),
         candidate_queries=sum(attack_set.queries for attack_set in sets) + controls.queries,
         data_digests={"objectives": content_hash(prepared.objectives)},
@@ -125,16 +126,19 @@ def _metrics(
     inference: Inference,
     candidates: Sequence[Candidate],
     sets: Sequence[AttackSet],
+    *,
+    in_doubt: str | None,
 ) -> list[Metric]:
     why = decision.reason if decision.kind == "undecidable" else None
     n = len(inference.rows)
     decided = decision.z is not None and decision.threshold is not None
-    top = int(np.nanargmax(decision.scores)) if np.isfinite(decision.scores).any() else 0
+    top = int(np.argmax(decision.z)) if decision.z is not None else 0
     metrics = [
         Metric(
             name="identified",
-            value=None if why else float(decision.kind in ("identified", "family")),
-            reason=why,
+            # What the attack says is no measurement where its controls failed.
+            value=None if in_doubt else float(decision.kind in ("identified", "family")),
+            reason=in_doubt,
             n=n,
             higher_is_better=False,
             description="1 if the encoder or its family was named, 0 if not",
@@ -148,7 +152,7 @@ def _metrics(
             n=n,
             reason=why,
             higher_is_better=False,
-            description=f"PEI score of the best candidate, {candidates[top].name}",
+            description="PEI score of the best candidate" + (f", {candidates[top].name}" if decided else ""),
         ),
         Metric(
             name="top-z",
@@ -178,31 +182,36 @@ def _metrics(
             name="reference-p",
             value=decision.reference_p,
             n=len(controls.reference.tables),
-            reason=why or "compared by rank with services built on none of the candidates",
+            reason=why
+            or (
+                "reference services answer labels, and the rule in use compares something else or nothing"
+                if decision.reference_p is None
+                else "a p-value has no interval"
+            ),
             higher_is_better=True,
             description="share of reference services on which some candidate leads by as much",
         ),
         Metric(
             name="base-rate",
-            value=float(inference.checks.base_rate.mean()),
-            n=len(inference.checks.base_rate),
+            value=inference.base_rate,
+            n=n or len(inference.checks.base_rate),
             reason="a mean over fixed objectives",
-            description="score that inputs made of noise reach",
+            description="score that inputs made of noise reach on the objectives asked",
         ),
     ]
-    for index, candidate in enumerate(candidates):
-        if decided:
-            metrics.append(
-                Metric(
-                    name=f"score.{candidate.name}",
-                    value=float(decision.scores[index]),
-                    low=float(decision.low[index]),
-                    high=float(decision.high[index]),
-                    interval=_BOOTSTRAP,
-                    n=n,
-                    higher_is_better=False,
-                )
-            )
+    metrics += [
+        Metric(
+            name=f"score.{candidate.name}",
+            value=float(decision.scores[index]) if decided else None,
+            low=float(decision.low[index]) if decided else None,
+            high=float(decision.high[index]) if decided else None,
+            interval=_BOOTSTRAP,
+            n=n,
+            reason=why,
+            higher_is_better=False,
+        )
+        for index, candidate in enumerate(candidates)
+    ]
     metrics += _service_metrics(inference)
     metrics += _control_metrics(controls)
     ratio = [float(s.losses.mean() / s.start_losses.mean()) for s in sets if s.start_losses.mean() > 0]
@@ -295,134 +304,6 @@ def _control_metrics(controls: Controls) -> list[Metric]:
             )
         )
     return metrics
-
-
-def _candidate_table(decision: Decision, candidates: Sequence[Candidate], sets: Sequence[AttackSet]) -> Table:
-    rows = []
-    for index in np.argsort(-np.nan_to_num(decision.scores, nan=-1.0), kind="stable"):
-        candidate, made = candidates[index], sets[index]
-        score = decision.scores[index]
-        start = made.start_losses.mean()
-        rows.append(
-            [
-                candidate.name + (" (decoy)" if candidate.decoy else ""),
-                candidate.family or None,
-                round(float(score), 4) if np.isfinite(score) else None,
-                round(float(decision.z[index]), 3) if decision.z is not None else None,
-                made.origin,
-                round(float(made.losses.mean() / start), 4) if start else None,
-                round(float(made.losses.mean() / made.objective_spread), 4)
-                if made.objective_spread
-                else None,
-                made.queries,
-            ]
-        )
-    return Table(
-        name="candidates",
-        title="Candidates, best first",
-        columns=[
-            "candidate",
-            "family",
-            "score",
-            "z",
-            "samples by",
-            "loss / start",
-            "loss / spread",
-            "candidate calls",
-        ],
-        rows=rows,
-        caption=(
-            "Score: how often the service answers a candidate's attack samples like their objectives. Loss: distance of "
-            "the samples to their objectives in the candidate's own embedding, over that of random starts and over the "
-            "distance between objectives; small is good."
-        ),
-    )
-
-
-def _objective_table(inference: Inference, candidates: Sequence[Candidate]) -> list[Table]:
-    if not inference.rows:
-        return []
-    base, kept = inference.checks.base_rate, inference.checks.kept
-    rows = [
-        [objective + 1, round(float(base[objective]), 4), *(round(float(value), 4) for value in row)]
-        for objective, row in zip(inference.asked, inference.rows)
-    ]
-    left_out = [str(j + 1) for j in np.flatnonzero(~kept)]
-    caption = "In the order they were asked. Base rate: similarity of plain noise to the objective."
-    if left_out:
-        caption += f" Left out, because noise gets their answer: {', '.join(left_out)}."
-    return [
-        Table(
-            name="objectives",
-            title="Similarity per objective",
-            columns=["objective", "base rate", *(candidate.name for candidate in candidates)],
-            rows=rows,
-            caption=caption,
-        )
-    ]
-
-
-def _figures(
-    decision: Decision,
-    inference: Inference,
-    candidates: Sequence[Candidate],
-    sets: Sequence[AttackSet],
-    objectives: Batch,
-) -> list[Figure]:
-    figures = []
-    if decision.z is not None:
-        figures.append(
-            interval_bars(
-                "scores",
-                "Score of each candidate",
-                "The longer the bar, the more the service behaves like this candidate. Lines: 95 % interval over "
-                "objectives. Dashed: what inputs made of noise reach.",
-                [
-                    {
-                        "label": candidates[i].name,
-                        "value": float(decision.scores[i]),
-                        "low": float(decision.low[i]),
-                        "high": float(decision.high[i]),
-                        "group": "named" if decision.named in (candidates[i].name, candidates[i].kin) else "",
-                    }
-                    for i in np.argsort(-decision.scores, kind="stable")
-                ],
-                x_title="PEI score",
-                reference_lines=[{"value": float(inference.checks.base_rate.mean()), "label": "noise"}],
-            )
-        )
-    if inference.rows:
-        figures.append(
-            heatmap(
-                "per-objective",
-                "Where the candidates differ",
-                "Share of attack samples that the service answers like their objective. A right candidate is dark in most rows.",
-                rows=[str(j + 1) for j in inference.asked],
-                columns=[candidate.name for candidate in candidates],
-                values=inference.per_objective,
-                x_title="candidate",
-                y_title="objective",
-            )
-        )
-    if isinstance(objectives, np.ndarray):
-        figures.append(_sample_strip(candidates, sets, objectives))
-    return figures
-
-
-def _sample_strip(
-    candidates: Sequence[Candidate], sets: Sequence[AttackSet], objectives: np.ndarray
-) -> Figure:
-    shown = min(3, len(objectives))
-    rows: list[ImageRow] = [{"label": "objective", "images": list(objectives[:shown])}]
-    for candidate, made in zip(candidates, sets):
-        first_copies = np.asarray(made.samples)[:: len(made.samples) // len(objectives)]
-        rows.append({"label": candidate.name, "images": list(first_copies[:shown])})
-    return image_strip(
-        "samples",
-        "Objectives and attack samples",
-        "Each sample looks like noise and means, to its candidate alone, the same as the objective above it.",
-        rows,
-    )
 
 
 def _limits(controls: Controls, attack: EncoderInference) -> list[str]:

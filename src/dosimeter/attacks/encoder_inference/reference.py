@@ -39,16 +39,23 @@ class Reference:
         weights = foreign / foreign.sum(axis=0)
         return cls(tables=tables, foreign=foreign, expected=np.einsum("sjc,sc->jc", tables, weights))
 
+    @property
+    def finest_p(self) -> float:
+        """The least p-value that any set of groups can reach: only services foreign to all candidates are sure to count."""
+        return float(1 / (1 + self.foreign.all(axis=1).sum()))
+
     def p_value(self, margin: float, rows: Sequence[int], columns: Sequence[Sequence[int]]) -> float:
         """Share of reference services whose best group of columns leads the next by ``margin`` or more.
 
-        Only groups foreign to a service take part, so every lead is by chance. Counts the observed service as one
-        more (Phipson and Smyth 2010): the least value is 1 / (services + 1).
+        Only groups foreign to a service take part, so every lead is by chance; services to which fewer than two are
+        foreign show no lead and are left out. Counts the observed service as one more (Phipson and Smyth 2010): the
+        least value is 1 / (services + 1).
         """
         freed = self.tables[:, list(rows)].mean(axis=1) - self.expected[list(rows)].mean(axis=0)
         scores = np.stack([freed[:, list(group)].mean(axis=1) for group in columns], axis=1)
         taking_part = np.stack([self.foreign[:, list(group)].all(axis=1) for group in columns], axis=1)
-        scores = np.where(taking_part, scores, -np.inf)
+        usable = taking_part.sum(axis=1) >= 2
+        scores = np.where(taking_part, scores, -np.inf)[usable]
         best = np.partition(scores, -2, axis=1)[:, -2:]
         leads = best[:, 1] - best[:, 0]
         return float((1 + (leads >= margin - 1e-12).sum()) / (1 + len(leads)))
@@ -94,19 +101,22 @@ class UntrainedFeatures:
 
 
 def _coarse_pixels(images: np.ndarray) -> np.ndarray:
-    """(n, 192): 8 x 8 mean colours in -0.5..0.5."""
-    rows = np.linspace(0, images.shape[1], 9).astype(int)[:-1]
-    columns = np.linspace(0, images.shape[2], 9).astype(int)[:-1]
-    sums = np.add.reduceat(np.add.reduceat(images.astype(np.float64), rows, axis=1), columns, axis=2)
-    area = images.shape[1] * images.shape[2] / 64
-    return (sums / area / 255 - 0.5).reshape(len(images), -1)
+    """(n, 192): 8 x 8 mean colours in -0.5..0.5, whatever the size of the images."""
+    means = images.astype(np.float64)
+    for axis in (1, 2):
+        edges = np.linspace(0, images.shape[axis], 9).astype(int)
+        pixels = np.maximum(np.diff(edges), 1)
+        means = np.add.reduceat(means, edges[:-1], axis=axis) / np.expand_dims(
+            pixels, tuple({0, 1, 2, 3} - {axis})
+        )
+    return (means / 255 - 0.5).reshape(len(images), -1)
 
 
 def _letter_counts(texts: list[str]) -> np.ndarray:
     """(n, 192): centred counts of characters and pairs of characters, hashed."""
     counts = np.zeros((len(texts), 192))
     for row, text in enumerate(texts):
-        codes = np.frombuffer(text.encode("utf-32-le"), dtype="<u4").astype(np.int64)
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.int64)
         for grams in (codes, codes[:-1] * 31 + codes[1:] * 7):
             np.add.at(counts[row], grams % 192, 1)
     return counts - counts.mean(axis=1, keepdims=True)
