@@ -1,4 +1,5 @@
 import sqlite3
+from threading import Timer
 
 import pytest
 
@@ -31,6 +32,17 @@ def test_readers_are_not_held_up_by_a_writer(tmp_path):
         writer.execute("INSERT INTO numbers VALUES (1)")
         assert numbers(reader) == []
     assert numbers(reader) == [1]
+
+
+def test_a_new_file_that_another_process_is_just_setting_up_is_waited_for(tmp_path):
+    path = tmp_path / "new.sqlite"
+    first = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    first.execute("BEGIN IMMEDIATE")
+    first.execute(SCHEMA)
+    ready = Timer(0.2, first.execute, ["COMMIT"])
+    ready.start()
+    assert numbers(open_database(path, SCHEMA)) == []
+    ready.join()
 
 
 def test_without_a_path_every_database_is_its_own():

@@ -206,7 +206,8 @@ def test_workers_report_progress_and_a_crash_costs_one_cell(
         outcome = audit(path)
     assert [cell.result.verdict for cell in outcome.cells] == ["pass", "pass", "error", "error"]
     assert f"was ended by {signal.SIGKILL.name}" in str(outcome.cells[2].result.reason)
-    assert "label-skew, seed 0: asking labels" in {event.task for event in events}
+    asking = {f"label-skew, seed {seed}: asking labels" for seed in (0, 1)}
+    assert asking & {event.task for event in events}  # whoever comes second finds the answers there
     assert [event.done for event in events if event.task == "cells"][-1] == 4
 
 

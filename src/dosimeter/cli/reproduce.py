@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,12 +32,14 @@ def reproduce(
         SizeName, typer.Option(help="quick: minutes, no network. full: real data.")
     ] = SizeName.quick,
     seed: Annotated[int, typer.Option(min=0, help="All randomness derives from it.")] = 0,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for figures and files.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for claims.json and files worth keeping.")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Check what a paper states, controls included."""
     from dosimeter.cli.display import print_json, reporting
-    from dosimeter.core.files import ensure_writable_folder
+    from dosimeter.core.files import ensure_writable_folder, write_text
     from dosimeter.core.reproduction import available, find
 
     if everything == bool(slugs):
@@ -49,6 +52,8 @@ def reproduce(
             done.append(
                 module.run(size=size.value, seed=seed, out=None if out is None else out / module.SLUG)
             )
+        if out is not None:
+            write_text(out / module.SLUG / "claims.json", json.dumps(done[-1].as_dict(), indent=1) + "\n")
         if not as_json:
             _print(done[-1])
     if as_json:
@@ -63,18 +68,24 @@ def _print(reproduction: Reproduction) -> None:
 
     print_table(
         f"{reproduction.slug}, {reproduction.size}, seed {reproduction.seed}, {seconds_text(reproduction.seconds)}",
-        ["claim", "measured", "bound", "control", "holds"],
+        ["claim", "holds", "measured", "bound", "kind", "statement"],
         [
             [
-                claim.statement,
+                claim.name,
+                "yes" if claim.holds else "open" if claim.open else "NO",
                 _measured(claim),
                 f"{claim.relation} {claim.bound:g}",
-                "control" if claim.control else "",
-                "yes" if claim.holds else f"open: {claim.open}" if claim.open else "NO",
+                "control" if claim.control else "relation",
+                claim.statement,
             ]
             for claim in reproduction.claims
         ],
     )
+    for claim in reproduction.claims:
+        if claim.open and not claim.holds:
+            print_text(f"Open    {claim.name}: {claim.open}")
+    held = sum(claim.holds for claim in reproduction.claims)
+    print_text(f"{held} of {len(reproduction.claims)} claims hold.")
     if not any(claim.control for claim in reproduction.claims):
         print_text("No control among the claims: nothing is shown by them.")
 

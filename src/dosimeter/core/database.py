@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from dosimeter.core.errors import InputError
 
 _WAIT_FOR_LOCK_SECONDS = 60
+_RETRY_SECONDS = 0.01
 
 
 def open_database(path: Path | None, schema: str) -> sqlite3.Connection:
@@ -24,7 +26,7 @@ def open_database(path: Path | None, schema: str) -> sqlite3.Connection:
         connection = sqlite3.connect(
             path or ":memory:", isolation_level=None, timeout=_WAIT_FOR_LOCK_SECONDS, check_same_thread=False
         )
-        connection.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.executescript(schema)
     except (OSError, sqlite3.DatabaseError) as error:
@@ -33,6 +35,20 @@ def open_database(path: Path | None, schema: str) -> sqlite3.Connection:
             "if the file is damaged, move it away and what it held is collected anew."
         ) from error
     return connection
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    # Changing the journal mode of a new file is the one statement that does not wait for other processes by itself.
+    deadline = time.monotonic() + _WAIT_FOR_LOCK_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
 
 
 @contextmanager

@@ -24,7 +24,8 @@ def z_scores(scores: np.ndarray) -> np.ndarray:
         raise ValueError(f"expected at least two scores, but got shape {scores.shape}")
     if np.ptp(scores) == 0:
         raise ValueError(f"all {len(scores)} scores equal {scores[0]:g}: their standard deviation is zero")
-    return (scores - scores.mean()) / scores.std(ddof=1)
+    standardised: np.ndarray = (scores - scores.mean()) / scores.std(ddof=1)
+    return standardised
 
 
 def largest_z(n: int) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -55,7 +54,7 @@ class Materials:
 
     def attack(self, number: int) -> Attack:
         if number not in self._attacks:
-            self._attacks[number] = _make(self.spec.attacks[number], Attack, self.spec.origin.folder)  # type: ignore[type-abstract]
+            self._attacks[number] = _make(self.spec.attacks[number], Attack, self.spec.origin)  # type: ignore[type-abstract]
         return self._attacks[number]
 
     def card(self, number: int) -> Card | None:
@@ -66,7 +65,7 @@ class Materials:
         if number not in self._defenses:
             method = self.spec.defenses[number]
             none = method.slug == "none"
-            self._defenses[number] = None if none else _make(method, Defense, self.spec.origin.folder)
+            self._defenses[number] = None if none else _make(method, Defense, self.spec.origin)
         return self._defenses[number]
 
     @cached_property
@@ -90,7 +89,7 @@ class Materials:
 
     @cached_property
     def public(self) -> Batch | None:
-        """Inputs of ``data.public``, of the target's modality."""
+        """Inputs of ``data.public``, of the target's modality; images for a target that takes prompts about images."""
         name = self.spec.data.public
         if name is None:
             return None
@@ -98,10 +97,11 @@ class Materials:
         from dosimeter.data import load as load_data
 
         data = load_data(name if name in known_names() else self.spec.origin.folder / name)
-        if data.modality != self.target.modality:
+        takes = "image" if self.target.modality == "prompt" else self.target.modality
+        if data.modality != takes:
             raise InputError(
                 f"data.public '{name}' holds {data.modality} inputs, but target '{self.target.name}' takes "
-                f"{self.target.modality}."
+                f"{takes}."
             )
         inputs: Batch = data.inputs
         return inputs
@@ -126,7 +126,7 @@ def setting_problems(value: dict[str, Any], origin: Origin) -> list[str]:
             except (ValidationError, InputError):
                 continue  # reported with the shape of the spec
             try:
-                _make(method, kind, origin.folder)
+                _make(method, kind, origin)
             except (MissingExtra, CapabilityError):
                 continue
             except InputError as error:
@@ -134,7 +134,7 @@ def setting_problems(value: dict[str, Any], origin: Origin) -> list[str]:
     return problems
 
 
-def _make(method: MethodSpec, kind: type[M], folder: Path) -> M:
+def _make(method: MethodSpec, kind: type[M], origin: Origin) -> M:
     try:
         loaded = load(method.slug)
     except ModuleNotFoundError as error:
@@ -144,4 +144,4 @@ def _make(method: MethodSpec, kind: type[M], folder: Path) -> M:
         raise MissingExtra(f"{method.slug} (which imports {error.name})", extras[0]) from error
     if not issubclass(loaded, kind):
         raise InputError(f"'{method.slug}' is of kind {loaded.card.kind}, not {kind.__name__.lower()}.")
-    return loaded.from_spec(method.settings, folder)
+    return loaded.from_spec(method.settings, origin.folder, trust=origin.trust)

@@ -47,6 +47,7 @@ from dosimeter.attacks.encoder_inference.inference import (
 from dosimeter.attacks.encoder_inference.presentation import Investigation, Prepared, present
 from dosimeter.attacks.encoder_inference.reference import Reference
 from dosimeter.attacks.encoder_inference.similarity import Similarity, choose_similarity
+from dosimeter.attacks.encoder_inference.timing import synthesis_seconds
 from dosimeter.core.access import Needs
 from dosimeter.core.card import Card, Paper
 from dosimeter.core.errors import BudgetExceeded, InputError
@@ -209,8 +210,10 @@ class EncoderInference(Attack):
         objectives = self._objectives(candidates, context)
         similarity = self._similarity(Oracle(target), candidates)
         m = len(objectives)
-        made = sum(most_queries(self._settings(candidate), m, self.copies) for candidate in candidates)
+        settings = [self._settings(candidate) for candidate in candidates]
+        made = sum(most_queries(chosen, m, self.copies) for chosen in settings)
         return Estimate(
+            seconds=synthesis_seconds(candidates, settings, m, self.copies),
             queries=self._service_queries(m, len(candidates), similarity),
             candidate_queries=made + len(candidates) * m * (1 + len(candidates) * self.copies),
         )

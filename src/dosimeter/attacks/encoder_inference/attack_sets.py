@@ -69,7 +69,7 @@ class AttackSet:
             InputError: not such a file, or a truncated one.
         """
         try:
-            with np.load(path, allow_pickle=False) as data:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
                 samples = data["samples"]
                 spread, queries, origin = json.loads(str(data["about"]))
                 return cls(

@@ -23,6 +23,6 @@ def run(size: Literal["quick", "full"], seed: int, out: Path | None) -> Reproduc
 
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch, single_thread():
-        cache = Path(scratch) if out is None else out / "encoder-inference"
+        cache = Path(scratch) if out is None else out
         claims = quick.measure(seed, cache) if size == "quick" else full.measure(seed, cache)
     return Reproduction(SLUG, size, seed, round(time.perf_counter() - started, 1), claims)
