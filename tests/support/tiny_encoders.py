@@ -12,7 +12,7 @@ from dosimeter.attacks.encoder_inference.candidates import Candidate
 from dosimeter.attacks.encoder_inference.objectives import image_objectives
 from dosimeter.core.records import Batch
 from dosimeter.core.target import CallableTarget, Target
-from dosimeter.models.networks import MLP, SmallConvNet
+from dosimeter.models.networks import SmallConvNet
 from dosimeter.targets.torch import Preprocessing, TorchTarget
 
 SIZE = 16
@@ -22,10 +22,6 @@ PREPROCESSING = Preprocessing(size=SIZE, mean=(0.5,) * 3, std=(0.25,) * 3)
 
 
 def image_encoder(seed: int) -> nn.Module:
-    return MLP(3 * SIZE * SIZE, (32,), DIMENSIONS, seed=seed)
-
-
-def conv_encoder(seed: int) -> nn.Module:
     return SmallConvNet((8, 16), DIMENSIONS, SIZE, seed=seed)
 
 

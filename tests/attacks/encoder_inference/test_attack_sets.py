@@ -41,13 +41,18 @@ class CountedImages:
 
     def __call__(self, images):
         self.asked += len(images)
-        coarse = images.reshape(len(images), 8, images.shape[1] // 8, 8, -1, 3).mean(axis=(2, 4)).reshape(len(images), -1)
+        coarse = (
+            images.reshape(len(images), 8, images.shape[1] // 8, 8, -1, 3)
+            .mean(axis=(2, 4))
+            .reshape(len(images), -1)
+        )
         return coarse / 255 @ self.weights
 
 
 def api(embed, fingerprint="api"):
     return Candidate(
-        "api", CallableTarget(embed, modality="image", returns="embedding", fingerprint=fingerprint, batch_size=64)
+        "api",
+        CallableTarget(embed, modality="image", returns="embedding", fingerprint=fingerprint, batch_size=64),
     )
 
 
@@ -91,7 +96,9 @@ def test_every_forward_pass_is_counted():
     made = make(Candidate("t", target), BEAM, PHRASES)
     assert made.queries == texts.asked <= most_queries(BEAM, 3, 2)
     one_search = CharacterBeam(length=1, width=1, extensions=4)
-    assert make(Candidate("t", target), one_search, PHRASES, copies=1).queries <= most_queries(one_search, 3, 1)
+    assert make(Candidate("t", target), one_search, PHRASES, copies=1).queries <= most_queries(
+        one_search, 3, 1
+    )
 
 
 def test_the_same_inputs_are_not_paid_for_again(tmp_path):
@@ -141,7 +148,9 @@ def stored(tmp_path):
 
 def pickled(path):
     about = np.asarray(json.dumps([0.1, 1, "pool"]))
-    np.savez(path, samples=np.array([threading.Thread], dtype=object), losses=[1], start_losses=[1], about=about)
+    np.savez(
+        path, samples=np.array([threading.Thread], dtype=object), losses=[1], start_losses=[1], about=about
+    )
 
 
 @pytest.mark.parametrize(
@@ -207,7 +216,9 @@ def test_pool_samples_are_the_nearest_neighbours_of_sklearn():
     made = make(candidate, None, objectives, copies=4)
     answers = candidate.target.answers
     distances, rows = NearestNeighbors(n_neighbors=5).fit(answers).kneighbors(answers[[3, 17, 30]])
-    np.testing.assert_array_equal(made.samples, images[rows[:, 1:].ravel()])  # the nearest is the objective itself
+    np.testing.assert_array_equal(
+        made.samples, images[rows[:, 1:].ravel()]
+    )  # the nearest is the objective itself
     np.testing.assert_allclose(made.losses, distances[:, 1:] ** 2 / 6)
     others = [np.delete(np.square(answers - answers[j]).mean(axis=1), j).mean() for j in (3, 17, 30)]
     np.testing.assert_allclose(made.start_losses, np.repeat(np.array(others)[:, None], 4, axis=1))
@@ -234,7 +245,9 @@ def test_a_pool_that_is_too_small_is_said(twice):
         images[2] = images[0]
     target = RecordedTarget(images, np.ones((3, 2)), modality="image", returns="embedding")
     left = 1 if twice else 2
-    with pytest.raises(InputError, match=f"holds 3 inputs, which leaves {left} beside an objective; 3 nearest") as error:
+    with pytest.raises(
+        InputError, match=f"holds 3 inputs, which leaves {left} beside an objective; 3 nearest"
+    ) as error:
         make(Candidate("pool", target), None, images[:1], copies=3)
     assert "\n" not in str(error.value)
 
@@ -255,7 +268,9 @@ def test_settings_that_cannot_work_are_refused(candidate, settings, message):
 def test_a_module_that_cannot_take_the_canvas_is_a_sentence():
     fixed = TorchTarget(nn.Sequential(nn.Flatten(), nn.Linear(768, 4)), name="fixed", returns="embedding")
     for settings in (Gradient(canvas=8, steps=1), ZEROTH):
-        with pytest.raises(TargetError, match=r"candidate 'fixed' failed on images of shape \(.*, 3, 8, 8\)") as error:
+        with pytest.raises(
+            TargetError, match=r"candidate 'fixed' failed on images of shape \(.*, 3, 8, 8\)"
+        ) as error:
             make(Candidate("fixed", fixed), settings)
         assert "\n" not in str(error.value)
 
@@ -272,7 +287,9 @@ def test_default_settings_follow_modality_and_access():
     def on(size, grants):
         module = nn.Flatten()
         preprocessing = Preprocessing(size=size)
-        target = TorchTarget(module, name="x", returns="embedding", preprocessing=preprocessing, grants=grants)
+        target = TorchTarget(
+            module, name="x", returns="embedding", preprocessing=preprocessing, grants=grants
+        )
         return default_settings(Candidate("x", target))
 
     assert default_settings(text_candidate(0)) == CharacterBeam()
@@ -282,8 +299,6 @@ def test_default_settings_follow_modality_and_access():
     assert on(224, "query") == ZerothOrder(canvas=64)
     assert on(32, "query") == ZerothOrder(canvas=16)
     assert default_settings(api(len)) == ZerothOrder(canvas=64)
-
-
 
 
 def test_settings_from_a_spec():
@@ -301,7 +316,10 @@ def test_settings_from_a_spec():
         (7, "but is 7"),
         ({"canvas": 16}, "should be auto"),
         ({"kind": "gradient", "canvas": 1}, "canvas: Input should be greater than or equal to 4"),
-        ({"kind": "zeroth-order", "step": 3, "epsilon": -1}, "epsilon: .*; step: Extra inputs are not permitted"),
+        (
+            {"kind": "zeroth-order", "step": 3, "epsilon": -1},
+            "epsilon: .*; step: Extra inputs are not permitted",
+        ),
     ],
 )
 def test_wrong_settings_are_one_line(value, message):

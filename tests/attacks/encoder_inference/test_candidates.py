@@ -58,7 +58,9 @@ def test_one_encoder_under_two_names_is_noticed():
 
 def test_a_candidate_must_return_embeddings():
     labels = TorchTarget(image_encoder(9), name="c", returns="label", preprocessing=PREPROCESSING)
-    with pytest.raises(InputError, match="candidate 'classifier' returns label; a candidate must return embedding"):
+    with pytest.raises(
+        InputError, match="candidate 'classifier' returns label; a candidate must return embedding"
+    ):
         check([*image_candidates(5), Candidate("classifier", labels)])
 
 
@@ -67,7 +69,9 @@ def test_one_kind_of_input_and_only_images_or_text():
     with pytest.raises(InputError, match=r"different kinds of input \(image, text\)"):
         check([*image_candidates(5), texts])
     tables = [callable_candidate(len, name=str(i), modality="table") for i in range(5)]
-    with pytest.raises(InputError, match="take table as input; encoder inference works on encoders of images or text"):
+    with pytest.raises(
+        InputError, match="take table as input; encoder inference works on encoders of images or text"
+    ):
         check(tables)
 
 
@@ -81,7 +85,10 @@ def test_unequal_resizing_is_refused_unless_allowed_but_normalisation_is_free():
     normalised = candidate("normalised", 7, size=SIZE, mean=(0.1,) * 3)
     check([*image_candidates(5), normalised])
     other = candidate("bicubic", 8, size=SIZE, resize="bicubic")
-    with pytest.raises(InputError, match=r"unequal pre-processing \(16 pixels, bilinear: encoder-0.*; 16 pixels, bicubic: bicubic\)") as error:
+    with pytest.raises(
+        InputError,
+        match=r"unequal pre-processing \(16 pixels, bilinear: encoder-0.*; 16 pixels, bicubic: bicubic\)",
+    ) as error:
         check([*image_candidates(5), other])
     assert "\n" not in str(error.value)
     check([*image_candidates(5), other], allow=True)
@@ -122,8 +129,12 @@ class Unordered(CallableTarget):
 
 
 def test_answers_that_arrive_out_of_order_are_sorted():
-    target = Unordered(lambda images: images.reshape(len(images), -1)[:, :2], modality="image", returns="embedding")
-    np.testing.assert_array_equal(Candidate("network", target).embedder()(IMAGES), IMAGES.reshape(7, -1)[:, :2])
+    target = Unordered(
+        lambda images: images.reshape(len(images), -1)[:, :2], modality="image", returns="embedding"
+    )
+    np.testing.assert_array_equal(
+        Candidate("network", target).embedder()(IMAGES), IMAGES.reshape(7, -1)[:, :2]
+    )
 
 
 @pytest.mark.parametrize(
@@ -156,7 +167,14 @@ def test_description_names_the_encoder_by_content():
 def test_candidates_from_a_spec(tmp_path):
     np.savez(tmp_path / "pool.npz", images=IMAGES)
     np.save(tmp_path / "a.npy", np.random.default_rng(1).normal(size=(7, 3)))
-    item = {"name": "a", "family": "f", "kind": "recorded", "modality": "image", "inputs": "pool.npz", "answers": "a.npy"}
+    item = {
+        "name": "a",
+        "family": "f",
+        "kind": "recorded",
+        "modality": "image",
+        "inputs": "pool.npz",
+        "answers": "a.npy",
+    }
     (found,) = candidates_from_spec([item], tmp_path, trust=False)
     assert (found.name, found.family, found.decoy, found.access) == ("a", "f", False, "precomputed")
     assert found.target.returns == "embedding"
@@ -199,6 +217,13 @@ def test_candidates_must_be_a_list(items, tmp_path):
 def test_a_judge_from_a_spec_is_named_in_its_errors(tmp_path):
     with pytest.raises(InputError, match="^judge: .*nothing.pt"):
         encoder_from_spec(
-            "judge", {"kind": "torch", "factory": "dosimeter.models.networks:MLP", "weights": "nothing.pt",
-                      "arguments": {"in_dim": 3, "hidden": [2], "out_dim": 2, "seed": 0}}, tmp_path, trust=False
+            "judge",
+            {
+                "kind": "torch",
+                "factory": "dosimeter.models.networks:MLP",
+                "weights": "nothing.pt",
+                "arguments": {"in_dim": 3, "hidden": [2], "out_dim": 2, "seed": 0},
+            },
+            tmp_path,
+            trust=False,
         )

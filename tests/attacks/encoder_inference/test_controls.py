@@ -49,7 +49,9 @@ def judge_among(candidates):
 
 def run(candidates=CANDIDATES, samples=SAMPLES, seed=0, judge=None):
     embedders = [candidate.embedder() for candidate in candidates]
-    return run_controls(candidates, embedders, samples, OBJECTIVES, judge or judge_among(candidates), seed=seed)
+    return run_controls(
+        candidates, embedders, samples, OBJECTIVES, judge or judge_among(candidates), seed=seed
+    )
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,10 @@ def test_relatives_are_not_foreign_and_naming_the_family_counts_as_right():
 
 
 def test_nothing_to_find_fails_the_controls():
-    noise = [np.random.default_rng(50 + i).integers(256, size=b.shape, dtype=np.uint8) for i, b in enumerate(SAMPLES)]
+    noise = [
+        np.random.default_rng(50 + i).integers(256, size=b.shape, dtype=np.uint8)
+        for i, b in enumerate(SAMPLES)
+    ]
     found = run(samples=noise)
     assert found.planted_named < 10
     assert not found.ok

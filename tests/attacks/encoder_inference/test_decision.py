@@ -26,9 +26,7 @@ def candidates(n=6, families=(), decoys=()):
 def judge(table, among=None, rule="grubbs", alpha=0.05, tau=1.7, **rest):
     table = np.asarray(table, dtype=float)
     among = among or candidates(table.shape[1])
-    return decide(
-        table, among, rule=rule, alpha=alpha, tau=tau, generator=np.random.default_rng(0), **rest
-    )
+    return decide(table, among, rule=rule, alpha=alpha, tau=tau, generator=np.random.default_rng(0), **rest)
 
 
 def table_of(means, seed=0, objectives=OBJECTIVES):

@@ -17,7 +17,9 @@ def test_image_decoys_fill_up_a_short_list():
     candidates = image_candidates(2)
     decoys = make_decoys(3, candidates, seed=0)
     assert [decoy.name for decoy in decoys] == ["decoy-1", "decoy-2", "decoy-3"]
-    assert all(decoy.decoy and decoy.target.preprocessing == candidates[0].target.preprocessing for decoy in decoys)
+    assert all(
+        decoy.decoy and decoy.target.preprocessing == candidates[0].target.preprocessing for decoy in decoys
+    )
     check_candidates([*candidates, *decoys], allow_unequal_preprocessing=False)
     embeddings = [decoy.target.answer(IMAGES) for decoy in decoys]
     assert not np.allclose(embeddings[0], embeddings[1])
@@ -41,7 +43,9 @@ def test_text_decoys_embed_text():
 
 def test_grey_candidates_get_decoys_that_work_in_colour():
     grey = Preprocessing(size=SIZE, channels=1, mean=(0.5,), std=(0.5,))
-    target = TorchTarget(image_candidate(0).target.module, name="grey", returns="embedding", preprocessing=grey)
+    target = TorchTarget(
+        image_candidate(0).target.module, name="grey", returns="embedding", preprocessing=grey
+    )
     (decoy,) = make_decoys(1, [Candidate("grey", target)], seed=0)
     assert decoy.embedder()(IMAGES).shape == (4, 64)
 

@@ -66,7 +66,13 @@ def test_which_similarities_are_about_labels():
     pictures = CallableTarget(len, modality="image", returns="embedding")
     assert compares_labels(LabelEquality())
     assert compares_labels(TextMatch(classes=("a", "b")))
-    for other in (TextMatch(judge=judge), TextMatch(scorer=len), ScoreOverlap(), SelfScore(), ImageJudge(judge=pictures)):
+    for other in (
+        TextMatch(judge=judge),
+        TextMatch(scorer=len),
+        ScoreOverlap(),
+        SelfScore(),
+        ImageJudge(judge=pictures),
+    ):
         assert not compares_labels(other)
 
 
@@ -124,7 +130,10 @@ def test_a_service_that_disagrees_with_itself_is_not_trusted(n, allowed):
     assert found.determinism.rate == n / 5
     assert (found.problem is None) is allowed
     if not allowed:
-        assert found.problem == "the service disagreed with itself on 2 of 5 objectives asked twice (at most 20% allowed)"
+        assert (
+            found.problem
+            == "the service disagreed with itself on 2 of 5 objectives asked twice (at most 20% allowed)"
+        )
 
 
 def scores(text, changed):
@@ -136,7 +145,10 @@ def scores(text, changed):
 def test_scores_may_shake_where_only_labels_are_compared():
     shaking = Service(Unsteady(5, scores), returns="scores")
     assert checks(shaking).problem is None
-    assert "disagreed with itself on 5 of 5" in checks(Service(Unsteady(5, scores), returns="scores"), ScoreOverlap()).problem
+    assert (
+        "disagreed with itself on 5 of 5"
+        in checks(Service(Unsteady(5, scores), returns="scores"), ScoreOverlap()).problem
+    )
 
 
 def test_services_that_sample_by_design_are_not_asked_twice():
@@ -147,7 +159,9 @@ def test_services_that_sample_by_design_are_not_asked_twice():
         return np.random.default_rng(len(asked)).integers(256, size=(len(texts), 4, 4, 3), dtype=np.uint8)
 
     judge = CallableTarget(
-        lambda images: images.reshape(len(images), -1)[:, :9].astype(float), modality="image", returns="embedding"
+        lambda images: images.reshape(len(images), -1)[:, :9].astype(float),
+        modality="image",
+        returns="embedding",
     )
     oracle = Oracle(CallableTarget(paint, modality="text", returns="image", batch_size=100))
     found = check_service(oracle, ImageJudge(judge=judge, images_per_prompt=2), OBJECTIVES, NOISE)
@@ -175,7 +189,9 @@ def test_noise_that_gets_no_readable_reply_counts_as_zero():
 
 def samples_for(pattern):
     """Attack texts, two copies per objective: ``pattern[j]`` are the first letters of the copies for objective j."""
-    return [f"{letter}-{j}{k}-{pattern}" for j, letters in enumerate(pattern) for k, letter in enumerate(letters)]
+    return [
+        f"{letter}-{j}{k}-{pattern}" for j, letters in enumerate(pattern) for k, letter in enumerate(letters)
+    ]
 
 
 PATTERNS = (("aa", "bb", "cc", "aa", "bb"), ("an", "nn", "nc", "nn", "nb"), ("nn",) * 5)
@@ -184,7 +200,14 @@ PATTERNS = (("aa", "bb", "cc", "aa", "bb"), ("an", "nn", "nc", "nn", "nb"), ("nn
 def asked_all(which=(0, 1, 2, 3, 4), service=None, similarity=None, patterns=PATTERNS):
     service = service or Service()
     inference = Inference(checks(service, similarity))
-    ask(inference, service.oracle, similarity or LabelEquality(), OBJECTIVES, [samples_for(p) for p in patterns], which)
+    ask(
+        inference,
+        service.oracle,
+        similarity or LabelEquality(),
+        OBJECTIVES,
+        [samples_for(p) for p in patterns],
+        which,
+    )
     return inference, service
 
 
@@ -194,7 +217,9 @@ def test_similarities_are_means_over_copies_objective_by_objective():
     np.testing.assert_array_equal(inference.per_objective, expected)
     assert inference.asked == [0, 1, 2, 3, 4]
     assert (inference.dropped, inference.compared) == (0, 30)
-    assert service.oracle.queries == 2 * 5 + NOISE_PROBES + 5 * 3 * 2  # the paper's M1 (1 + N M2), and the checks
+    assert (
+        service.oracle.queries == 2 * 5 + NOISE_PROBES + 5 * 3 * 2
+    )  # the paper's M1 (1 + N M2), and the checks
 
 
 def test_only_the_chosen_objectives_are_sent_in_their_order():
@@ -228,7 +253,9 @@ def test_images_of_different_sizes_are_kept_apart_and_put_back():
         sized(4, [200, 60, 200]),
         sized(8, [200, 200, 120]),
     ]
-    service = CallableTarget(lambda images: images[:, 0, 0, 0].astype(int) // 60, modality="image", returns="label")
+    service = CallableTarget(
+        lambda images: images[:, 0, 0, 0].astype(int) // 60, modality="image", returns="label"
+    )
     oracle = Oracle(service)
     inference = Inference(check_service(oracle, LabelEquality(), objectives, sized(4, range(201, 221))))
     ask(inference, oracle, LabelEquality(), objectives, samples, [2, 0, 1])
@@ -242,7 +269,9 @@ def test_dropped_replies_leave_means_and_an_objective_without_any_is_left_out():
 
     patterns = (("ab", "bb", "cc", "aa", "bb"), ("an", "bn", "nc", "nn", "nb"))
     inference, _ = asked_all(
-        service=Service(reply, "text"), similarity=TextMatch(classes=("red", "blue", "green", "grey")), patterns=patterns
+        service=Service(reply, "text"),
+        similarity=TextMatch(classes=("red", "blue", "green", "grey")),
+        patterns=patterns,
     )
     assert inference.asked == [0, 1, 3, 4]
     # Of the first objective's copies only the second could be read.

@@ -13,7 +13,9 @@ EVERYONE = np.ones(4, dtype=bool)
 
 def reference(tables, foreign=None):
     tables = np.asarray(tables, dtype=float)
-    return Reference.of(tables, np.ones((len(tables), tables.shape[2]), dtype=bool) if foreign is None else foreign)
+    return Reference.of(
+        tables, np.ones((len(tables), tables.shape[2]), dtype=bool) if foreign is None else foreign
+    )
 
 
 def singles(n):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from support.tiny_encoders import PREPROCESSING, SIZE, conv_encoder
+from support.tiny_encoders import PREPROCESSING, SIZE, image_encoder
 
 from dosimeter.attacks.encoder_inference import synthesis
 from dosimeter.attacks.encoder_inference.objectives import image_objectives
@@ -109,11 +109,11 @@ def cosine_with_gradient(directions):
     """How well one step points down the slope of a linear encoder, over pixels that no border stops."""
     encoder, goals = Encoder(linear=True), goals_of(4)
     before = synthesise(encoder, goals, 5, ZerothOrder(canvas=CANVAS, steps=0), seed=1).images / 255
-    settings = ZerothOrder(
-        canvas=CANVAS, steps=1, directions=directions, epsilon=1.0, learning_rate=0.4
-    )
+    settings = ZerothOrder(canvas=CANVAS, steps=1, directions=directions, epsilon=1.0, learning_rate=0.4)
     step = (synthesise(encoder, goals, 5, settings, seed=1).images / 255 - before).reshape(20, -1)
-    pixels = torch.from_numpy(before).float().movedim(-1, 2).reshape(20, 3, CANVAS, CANVAS).requires_grad_(True)
+    pixels = (
+        torch.from_numpy(before).float().movedim(-1, 2).reshape(20, 3, CANVAS, CANVAS).requires_grad_(True)
+    )
     (encoder(pixels) - goals.repeat_interleave(5, dim=0)).square().mean(dim=1).sum().backward()
     slope = pixels.grad.movedim(1, -1).reshape(20, -1).numpy()
     free = (before.reshape(20, -1) > 0.4) & (before.reshape(20, -1) < 0.6)
@@ -140,7 +140,10 @@ def test_the_largest_change_of_a_step_is_the_learning_rate():
 
 @pytest.mark.parametrize(
     "settings",
-    [ZerothOrder(canvas=CANVAS, steps=6, directions=10, epsilon=4), Gradient(canvas=CANVAS, steps=6, learning_rate=0.5)],
+    [
+        ZerothOrder(canvas=CANVAS, steps=6, directions=10, epsilon=4),
+        Gradient(canvas=CANVAS, steps=6, learning_rate=0.5),
+    ],
 )
 def test_losses_are_those_of_the_8_bit_images(settings):
     embed, goals = Encoder(), goals_of()
@@ -201,7 +204,11 @@ def test_a_flat_loss_moves_nothing():
     settings = ZerothOrder(canvas=CANVAS, steps=3, directions=5)
     made = synthesise(lambda images: torch.zeros(len(images), 2), torch.ones(1, 2), 2, settings, seed=0)
     start = synthesise(
-        lambda images: torch.zeros(len(images), 2), torch.ones(1, 2), 2, ZerothOrder(canvas=CANVAS, steps=0), seed=0
+        lambda images: torch.zeros(len(images), 2),
+        torch.ones(1, 2),
+        2,
+        ZerothOrder(canvas=CANVAS, steps=0),
+        seed=0,
     )
     np.testing.assert_array_equal(made.images, start.images)
 
@@ -214,19 +221,25 @@ def test_a_flat_loss_moves_nothing():
     ],
 )
 def test_the_loss_falls_on_a_convolutional_network(settings, most):
-    target = TorchTarget(conv_encoder(0), name="conv", returns="embedding", preprocessing=PREPROCESSING)
+    target = TorchTarget(image_encoder(0), name="conv", returns="embedding", preprocessing=PREPROCESSING)
     goals = torch.from_numpy(target.answer(image_objectives(4, SIZE, seed=0)))
     made = synthesise(target.forward, goals, 2, settings, seed=0)
     assert made.losses.mean() <= most * made.start_losses.mean()
 
 
-@pytest.mark.parametrize("settings", [ZerothOrder(canvas=CANVAS, steps=2, directions=3), Gradient(canvas=CANVAS, steps=2)])
+@pytest.mark.parametrize(
+    "settings", [ZerothOrder(canvas=CANVAS, steps=2, directions=3), Gradient(canvas=CANVAS, steps=2)]
+)
 def test_nan_of_a_candidate_is_an_error(settings):
     with pytest.raises(TargetError, match="NaN or infinity for attack images"):
-        synthesise(lambda images: images.flatten(1)[:, :2].log(), torch.full((1, 2), torch.nan), 1, settings, seed=0)
+        synthesise(
+            lambda images: images.flatten(1)[:, :2].log(), torch.full((1, 2), torch.nan), 1, settings, seed=0
+        )
 
 
-@pytest.mark.parametrize("settings", [ZerothOrder(canvas=CANVAS, steps=4, directions=3), Gradient(canvas=CANVAS, steps=4)])
+@pytest.mark.parametrize(
+    "settings", [ZerothOrder(canvas=CANVAS, steps=4, directions=3), Gradient(canvas=CANVAS, steps=4)]
+)
 def test_every_step_is_reported(settings):
     bar = Track("attack images", settings.steps)
     synthesise(Encoder(), goals_of(), 1, settings, seed=0, bar=bar)
@@ -234,7 +247,8 @@ def test_every_step_is_reported(settings):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"canvas": 3}, {"steps": -1}, {"directions": 0}, {"epsilon": 0}, {"learning_rate": 0}, {"stepz": 1}]
+    "wrong",
+    [{"canvas": 3}, {"steps": -1}, {"directions": 0}, {"epsilon": 0}, {"learning_rate": 0}, {"stepz": 1}],
 )
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):

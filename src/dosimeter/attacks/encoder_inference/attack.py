@@ -171,7 +171,7 @@ class EncoderInference(Attack):
         controls = run_controls(
             candidates,
             [candidate.embedder(context.cache) for candidate in candidates],
-            [attack_set.samples for attack_set in sets],
+            [self._sent(attack_set) for attack_set in sets],
             objectives,
             lambda table, reference: self._judge(table, candidates, context, reference),
             seed=context.seed,

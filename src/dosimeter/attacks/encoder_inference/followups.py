@@ -19,7 +19,7 @@ from dosimeter.core.errors import InputError
 from dosimeter.core.oracle import Oracle
 from dosimeter.core.progress import track
 from dosimeter.core.records import as_uint8_images
-from dosimeter.core.seeding import derive_seed
+from dosimeter.core.seeding import derive_seed, rng
 from dosimeter.models.networks import MLP
 from dosimeter.models.training import images_to_tensor
 from dosimeter.targets.torch import TorchTarget
@@ -68,19 +68,28 @@ class StolenService:
 
 
 def steal_with_encoder(
-    oracle: Oracle, surrogate: np.ndarray, encoder: TorchTarget, settings: Stealing, *, seed: int
+    oracle: Oracle,
+    surrogate: np.ndarray,
+    encoder: TorchTarget,
+    settings: Stealing,
+    *,
+    seed: int,
+    permuted: bool = False,
 ) -> StolenService:
     """A copy of the service from a three-layer head on the frozen ``encoder``.
 
     Args:
         oracle: returns label or scores.
         surrogate: uint8 images (n, h, w, 3), unlabelled, each asked once.
+        permuted: shuffle the answers among the images: a control that must not give a copy.
 
     Raises:
         InputError: one label for all surrogate images, ``logit-label`` without scores, no images.
     """
     goals, classes = _ask(oracle, surrogate, settings)
     features = torch.from_numpy(encoder.answer(as_uint8_images(surrogate)))
+    if permuted:
+        goals = goals[torch.from_numpy(rng(seed, "permuted-answers").permutation(len(goals)))]
     head = MLP(
         features.shape[1],
         (settings.hidden, settings.hidden),
