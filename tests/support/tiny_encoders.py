@@ -83,7 +83,11 @@ class CharacterFeatures:
 
 def text_candidate(seed: int) -> Candidate:
     target = CallableTarget(
-        CharacterFeatures(seed), modality="text", returns="embedding", batch_size=4096, fingerprint=f"text {seed}"
+        CharacterFeatures(seed),
+        modality="text",
+        returns="embedding",
+        batch_size=4096,
+        fingerprint=f"text {seed}",
     )
     return Candidate(f"text-{seed}", target)
 
@@ -95,4 +99,6 @@ def text_service(encoder_seed: int, *, seed: int = 0) -> Target:
     def answer(texts: Batch) -> np.ndarray:
         return (embed(texts) @ weights).argmax(axis=1)
 
-    return CallableTarget(answer, modality="text", returns="label", fingerprint=f"text service {encoder_seed} {seed}")
+    return CallableTarget(
+        answer, modality="text", returns="label", fingerprint=f"text service {encoder_seed} {seed}"
+    )

@@ -34,6 +34,7 @@ def print_json(document: Any) -> None:
 
 
 def print_text(text: str = "") -> None:
+    """One line on stdout, never wrapped and never read as markup."""
     sys.stdout.write(text + "\n")
 
 

@@ -39,12 +39,14 @@ def read_spec(path: Path | None, trust: bool) -> StudySpec:
 
 
 def open_home(folder: Path | None) -> Home:
+    """The state folder ``folder``, or the default one."""
     from dosimeter.study.home import Home
 
     return Home.default() if folder is None else Home(folder.absolute())
 
 
 def open_store(home: Home, url: str | None) -> Store:
+    """The store of runs at ``url``, or the SQLite file of ``home``."""
     from dosimeter.study.store import Store
 
     return Store(url or home.store_url)

@@ -37,4 +37,5 @@ class SelftestReport:
         return bool(self.cases) and all(case.ok for case in self.cases)
 
     def as_dict(self) -> dict[str, Any]:
+        """The report as JSON: ``name``, ``cases`` with their fields, and ``ok``."""
         return {**asdict(self), "ok": self.ok}

@@ -24,6 +24,7 @@ class WordService:
         self._lock = threading.Lock()
 
     def answer(self, words: list[str]) -> list[int]:
+        """One label in 0..``CLASSES`` - 1 per word, fixed by its spelling; notes the words before it waits."""
         with self._lock:
             self.asked.extend(words)
         time.sleep(self.delay_seconds)

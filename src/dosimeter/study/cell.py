@@ -34,6 +34,7 @@ class Bench:
     threads: int
 
     def artifacts(self, place: GridCell) -> Path:
+        """Folder of the files that the attack of ``place`` leaves."""
         return self.out / "artifacts" / place.folder
 
 

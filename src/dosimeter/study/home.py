@@ -26,10 +26,12 @@ class Home:
 
     @classmethod
     def default(cls) -> Home:
+        """The folder that ``DOSIMETER_HOME`` names, or ``.dosimeter``, as an absolute path."""
         return cls(Path(os.environ.get("DOSIMETER_HOME") or ".dosimeter").absolute())
 
     @property
     def store_url(self) -> str:
+        """Database URL of the runs."""
         return f"sqlite:///{self.folder / 'store.sqlite'}"
 
     @property
@@ -43,6 +45,7 @@ class Home:
         return self.folder / "cache"
 
     def ledger(self, run: str) -> Path:
+        """Bill of one run: what it asked, and what it may still ask."""
         return self.folder / "ledgers" / f"{run}.sqlite"
 
     @contextmanager

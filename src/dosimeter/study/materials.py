@@ -53,6 +53,7 @@ class Materials:
             raise SpecError(self.spec.origin.source, problems)
 
     def attack(self, number: int) -> Attack:
+        """The ``number``-th attack of the spec."""
         if number not in self._attacks:
             self._attacks[number] = _make(self.spec.attacks[number], Attack, self.spec.origin)  # type: ignore[type-abstract]
         return self._attacks[number]
@@ -62,6 +63,7 @@ class Materials:
         return self._attacks[number].card if number in self._attacks else None
 
     def defense(self, number: int) -> Defense | None:
+        """The ``number``-th defence of the spec; ``None`` where that is to have none."""
         if number not in self._defenses:
             method = self.spec.defenses[number]
             none = method.slug == "none"

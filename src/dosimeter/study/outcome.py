@@ -27,6 +27,7 @@ class Cell(_Frozen):
 
     @property
     def label(self) -> str:
+        """The cell in words, as in ``encoder-inference against jpeg-inputs, seed 0``."""
         defended = "" if self.defense == "none" else f" against {self.defense}"
         return f"{self.attack}{defended}, seed {self.seed}"
 
@@ -92,6 +93,7 @@ class StudyOutcome(_Frozen):
     next_step: str = ""
 
     def to_json(self) -> str:
+        """The document of ``report.json``, indented."""
         return self.model_dump_json(indent=1)
 
 

@@ -39,6 +39,7 @@ class PlannedCell:
 
     @property
     def cell(self) -> Cell:
+        """The place by its names."""
         return self.place.cell
 
 
@@ -54,6 +55,7 @@ class Plan:
 
     @property
     def admitted(self) -> list[PlannedCell]:
+        """Cells that would run, in the order of the spec."""
         return [cell for cell in self.cells if cell.status == "run"]
 
     @property

@@ -120,6 +120,7 @@ class Bound(_Part):
         return {"relation": match[1], "value": float(match[2])}
 
     def holds(self, value: float) -> bool:
+        """Whether ``value`` stands in the relation to the bound."""
         return HOLDS[self.relation](value, self.value)
 
     def __str__(self) -> str:
@@ -208,6 +209,7 @@ class StudySpec(_Part):
 
     @property
     def all_seeds(self) -> tuple[int, ...]:
+        """``seeds``, or ``seed`` alone; 0 where neither is given."""
         return self.seeds or (self.seed or 0,)
 
     @property

@@ -201,6 +201,7 @@ class Store:
             session.execute(update(_Run).where(_Run.id == run).values(**values))
 
     def close(self) -> None:
+        """Close the connections. May be called twice."""
         self._engine.dispose()
 
 

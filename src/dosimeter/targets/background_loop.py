@@ -23,6 +23,7 @@ class BackgroundLoop:
 
     @property
     def closed(self) -> bool:
+        """Whether the loop was stopped; it cannot be started again."""
         return not self._finalizer.alive
 
     def start(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:

@@ -112,6 +112,7 @@ class ServiceClient:
         self._transport = _transport(spec.url)
 
     async def aclose(self) -> None:
+        """Close the connections, on the loop that they were made on."""
         await self._transport.aclose()
 
     async def send(

@@ -170,6 +170,7 @@ class HttpSpec(_Spec):
 
     @property
     def records_per_request(self) -> int:
+        """Records sent together: ``batch_size``, or one where the template takes a single record."""
         return 1 if takes_one_record(self.request) else self.batch_size
 
 

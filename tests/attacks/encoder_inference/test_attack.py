@@ -134,7 +134,9 @@ def test_a_candidate_that_is_only_queried_is_found_by_zeroth_order(tmp_path):
         )
 
     apis = tuple(behind_an_api(seed) for seed in range(6))
-    zeroth = attack(apis, synthesis=ZerothOrder(canvas=8, steps=25, directions=12), objective_count=6, copies=2)
+    zeroth = attack(
+        apis, synthesis=ZerothOrder(canvas=8, steps=25, directions=12), objective_count=6, copies=2
+    )
     found = zeroth.investigate(Oracle(image_service(3)), CONTEXT)
     assert found.decision.named == "api-3"
     assert {s.origin for s in found.prepared.sets} == {"zeroth-order"}
@@ -143,7 +145,12 @@ def test_a_candidate_that_is_only_queried_is_found_by_zeroth_order(tmp_path):
 def test_each_candidate_is_searched_as_its_access_allows():
     public = image_objectives(2, SIZE, seed=3)
     query = TorchTarget(
-        image_encoder(0), name="q", returns="embedding", preprocessing=Preprocessing(size=8), grants="query", batch_size=256
+        image_encoder(0),
+        name="q",
+        returns="embedding",
+        preprocessing=Preprocessing(size=8),
+        grants="query",
+        batch_size=256,
     )
     generator = np.random.default_rng(0)
     images = np.concatenate([public, generator.integers(256, size=(10, SIZE, SIZE, 3), dtype=np.uint8)])
@@ -152,7 +159,13 @@ def test_each_candidate_is_searched_as_its_access_allows():
     found = EncoderInference(candidates=mixed, copies=1, allow_unequal_preprocessing=True).investigate(
         Oracle(image_service(1)), replace(CONTEXT, public=public)
     )
-    assert [s.origin for s in found.prepared.sets] == ["zeroth-order", "pool", "gradient", "gradient", "gradient"]
+    assert [s.origin for s in found.prepared.sets] == [
+        "zeroth-order",
+        "pool",
+        "gradient",
+        "gradient",
+        "gradient",
+    ]
     assert [s.samples.shape for s in found.prepared.sets] == [
         (2, 8, 8, 3), (2, SIZE, SIZE, 3), *[(2, SIZE, SIZE, 3)] * 3
     ]  # fmt: skip
@@ -161,19 +174,23 @@ def test_each_candidate_is_searched_as_its_access_allows():
 
 
 def test_decoys_fill_up_a_short_list_and_are_not_named():
-    found = attack(CANDIDATES[:2], decoys=4).investigate(Oracle(image_service(1)), CONTEXT)
-    assert [c.decoy for c in found.prepared.candidates] == [False] * 2 + [True] * 4
-    assert found.decision.named == "encoder-1"
-    found = attack(CANDIDATES[:2], decoys=4).investigate(Oracle(image_service(50)), CONTEXT)
-    assert found.decision.named is None
+    few = attack(CANDIDATES[:2], decoys=4)
+    prepared = few.prepare(CONTEXT)
+    assert [c.decoy for c in prepared.candidates] == [False] * 2 + [True] * 4
+    for hidden, named in ((1, "encoder-1"), (50, None)):
+        assert few.investigate(Oracle(image_service(hidden)), CONTEXT, prepared).decision.named == named
 
 
 def test_relatives_are_named_as_a_family_where_they_cannot_be_told_apart():
     twin = TorchTarget(
         image_encoder(3), name="twin", returns="embedding", preprocessing=PREPROCESSING, fingerprint="twin"
     )
-    related = [Candidate(c.name, c.target, family="three" if c.name == "encoder-3" else "") for c in CANDIDATES]
-    found = attack((*related, Candidate("twin", twin, family="three"))).investigate(Oracle(image_service(3)), CONTEXT)
+    related = [
+        Candidate(c.name, c.target, family="three" if c.name == "encoder-3" else "") for c in CANDIDATES
+    ]
+    found = attack((*related, Candidate("twin", twin, family="three"))).investigate(
+        Oracle(image_service(3)), CONTEXT
+    )
     assert (found.decision.kind, found.decision.named) == ("family", "three")
 
 
@@ -222,7 +239,10 @@ def painter(seed):
 
 
 JUDGE = CallableTarget(
-    lambda images: images.reshape(len(images), -1) - 128.0, modality="image", returns="embedding", name="judge"
+    lambda images: images.reshape(len(images), -1) - 128.0,
+    modality="image",
+    returns="embedding",
+    name="judge",
 )
 
 
@@ -251,12 +271,15 @@ def test_a_vision_language_service(hidden, named, prepared):
     oracle = Oracle(CallableTarget(reply, modality="prompt", returns="text", batch_size=64))
     found = attack().investigate(oracle, CONTEXT, prepared)
     assert found.decision.named == named
-    assert oracle.queries <= attack().estimate(CallableTarget(reply, modality="prompt", returns="text"), CONTEXT).queries
+    assert (
+        oracle.queries
+        <= attack().estimate(CallableTarget(reply, modality="prompt", returns="text"), CONTEXT).queries
+    )
 
 
 # Pools of known embeddings
 
-POOLS = '''
+POOLS = """
 import sys
 import numpy as np
 from dosimeter import Candidate, Context, EncoderInference, Oracle, RecordedTarget
@@ -278,11 +301,13 @@ for hidden in (embeddings[2], generator.normal(size=(400, 3))):
     result = EncoderInference(candidates=candidates, copies=4).run(service, context=Context(public=texts[:20]))
     print(result.verdict, result.metric("identified").value, result.metric("control.planted-named").n)
 print("torch" in sys.modules)
-'''
+"""
 
 
 def test_precomputed_pools_and_recorded_answers_need_no_torch():
-    done = subprocess.run([sys.executable, "-c", POOLS], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", POOLS], capture_output=True, text=True, timeout=100, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["fail 1.0 60", "pass 0.0 60", "False"]
 
@@ -327,7 +352,9 @@ def test_a_budget_that_is_too_small_is_noticed_before_anything_is_made():
         Oracle(text_service(0), max_queries=needed - 1),
         Oracle(text_service(0), ledger=Ledger(max_queries=needed - 1)),
     ):
-        with pytest.raises(BudgetExceeded, match=f"budget of {needed - 1} queries reached: 0 used, {needed} more wanted"):
+        with pytest.raises(
+            BudgetExceeded, match=f"budget of {needed - 1} queries reached: 0 used, {needed} more wanted"
+        ):
             making.run(oracle, context=CONTEXT)
         assert oracle.queries == 0
     assert [counter.asked for counter in counters] == [0] * 6
@@ -357,13 +384,15 @@ def test_a_run_that_starts_again_finds_its_answers_although_the_budget_is_spent(
 
 
 def without_time(result):
-    return result.model_copy(update={"cost": result.cost.model_copy(update={"seconds": 0, "peak_memory_bytes": 0})})
+    return result.model_copy(
+        update={"cost": result.cost.model_copy(update={"seconds": 0, "peak_memory_bytes": 0})}
+    )
 
 
 def test_the_same_seed_gives_the_same_result_with_or_without_a_cache(tmp_path):
     small = attack(synthesis=Gradient(canvas=SIZE, steps=10), objective_count=4, copies=2)
     first = small.run(image_service(3), context=CONTEXT)
-    for context in (CONTEXT, Context(cache=tmp_path), Context(cache=tmp_path)):
+    for context in (Context(cache=tmp_path), Context(cache=tmp_path)):
         assert without_time(small.run(image_service(3), context=context)) == without_time(first)
     other = small.run(image_service(3), context=Context(seed=1))
     assert without_time(other) != without_time(first)
@@ -405,7 +434,9 @@ def test_five_lines_of_python():
     service = CallableTarget(text_service(3).answer, modality="text", returns="label")
     encoders = [CallableTarget(CharacterFeatures(i), modality="text", returns="embedding") for i in range(6)]
     candidates = [Candidate(f"encoder {i}", target) for i, target in enumerate(encoders)]
-    attack = EncoderInference(candidates=candidates, synthesis={"kind": "beam", "length": 12, "width": 8, "extensions": 8})
+    attack = EncoderInference(
+        candidates=candidates, synthesis={"kind": "beam", "length": 12, "width": 8, "extensions": 8}, copies=2
+    )
     result = attack.run(service)
 
     assert "An outsider can tell that this service runs on 'encoder 3'" in str(result)
@@ -459,8 +490,16 @@ def test_wrong_candidates(candidates, message):
         (attack(synthesis=BEAM), image_service(0), "'beam' makes text samples"),
         (text_attack(synthesis="gradient"), text_service(0), "'gradient' makes image samples"),
         (attack(overlap=True), image_service(0), "score overlap needs scores"),
-        (attack(rule="z", tau=2.1), image_service(0), "no score among 6 candidates can lie 2.1 standard deviations"),
-        (text_attack(judge=TEXT_CANDIDATES[2].target), text_service(0), "is one of the candidates; it would favour itself"),
+        (
+            attack(rule="z", tau=2.1),
+            image_service(0),
+            "no score among 6 candidates can lie 2.1 standard deviations",
+        ),
+        (
+            text_attack(judge=TEXT_CANDIDATES[2].target),
+            text_service(0),
+            "is one of the candidates; it would favour itself",
+        ),
         (text_attack(), painter(0), "give an image encoder that is not a candidate as judge"),
         (text_attack(objective_count=21), text_service(0), "1 to 20 built-in text objectives, but 21"),
     ],
@@ -477,7 +516,10 @@ def test_what_does_not_go_together_is_found_before_any_work(making, service, mes
     [
         (np.full((8, SIZE, SIZE, 3), np.nan), "data.public to be finite"),
         (np.full((8, SIZE, SIZE, 3), 200.0), "Divide by 255"),
-        (np.zeros((8, SIZE, SIZE, 3), dtype=np.uint8)[:5], "needs 8 objective inputs, but data.public holds 5"),
+        (
+            np.zeros((8, SIZE, SIZE, 3), dtype=np.uint8)[:5],
+            "needs 8 objective inputs, but data.public holds 5",
+        ),
         (["a photograph"] * 8, "expected data.public to be images"),
     ],
 )
@@ -490,7 +532,9 @@ def test_wrong_objectives(public, message):
 
 @pytest.mark.parametrize("returns", ["embedding", "mask"])
 def test_a_service_that_returns_something_else(returns):
-    with pytest.raises(CapabilityError, match=f"needs label, scores, text or image as answers .*returns {returns}"):
+    with pytest.raises(
+        CapabilityError, match=f"needs label, scores, text or image as answers .*returns {returns}"
+    ):
         attack().run(CallableTarget(len, modality="image", returns=returns), context=CONTEXT)
 
 
@@ -518,7 +562,9 @@ def test_a_service_that_lies(answer, message, prepared):
 
 
 def test_a_service_with_one_answer_is_undecidable_and_not_asked_further(prepared):
-    oracle = Oracle(CallableTarget(lambda images: np.ones(len(images), dtype=int), modality="image", returns="label"))
+    oracle = Oracle(
+        CallableTarget(lambda images: np.ones(len(images), dtype=int), modality="image", returns="label")
+    )
     found = attack().investigate(oracle, CONTEXT, prepared)
     assert found.decision.kind == "undecidable"
     assert "gives all objectives the same answer" in found.decision.reason
@@ -550,9 +596,18 @@ def test_an_error_too_small_for_the_reference_is_undecidable(prepared):
     ],
 )
 def test_wrong_settings_in_a_spec(settings, message, tmp_path):
-    np.savez(tmp_path / "pool.npz", images=np.zeros((2, 4, 4, 3), np.uint8) + np.arange(2, dtype=np.uint8)[:, None, None, None])
+    np.savez(
+        tmp_path / "pool.npz",
+        images=np.zeros((2, 4, 4, 3), np.uint8) + np.arange(2, dtype=np.uint8)[:, None, None, None],
+    )
     np.save(tmp_path / "answers.npy", np.eye(2))
-    item = {"name": "a", "kind": "recorded", "modality": "image", "inputs": "pool.npz", "answers": "answers.npy"}
+    item = {
+        "name": "a",
+        "kind": "recorded",
+        "modality": "image",
+        "inputs": "pool.npz",
+        "answers": "answers.npy",
+    }
     with pytest.raises(InputError) as error:
         EncoderInference.from_spec({"candidates": [item], **settings}, tmp_path)
     one_line(error, "encoder-inference: ", message)
@@ -565,5 +620,7 @@ def test_candidates_that_are_no_candidates():
 
 def test_importing_the_attack_imports_no_framework():
     code = "import dosimeter.attacks.encoder_inference.attack, sys; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd()
+    )
     assert done.stdout.strip() == "False"

@@ -44,6 +44,7 @@ class Candidate:
 
     @property
     def access(self) -> Access:
+        """What the attacker may do with the candidate; decides how its attack samples are made."""
         if isinstance(self.target, RecordedTarget):
             return "precomputed"
         return "weights" if self.target.grants == "weights" else "query"
@@ -77,6 +78,7 @@ class Candidate:
         return embeddings[np.argsort(np.concatenate(places))]
 
     def describe(self) -> dict[str, Any]:
+        """What tells candidates apart, as JSON: name, family, decoy, and the fingerprint of the target."""
         return {
             "name": self.name,
             "family": self.family,

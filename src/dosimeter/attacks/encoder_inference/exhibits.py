@@ -108,7 +108,9 @@ def figures(
                         "value": float(decision.scores[i]),
                         "low": float(decision.low[i]),
                         "high": float(decision.high[i]),
-                        "group": "named" if decision.named in (candidates[i].name, candidates[i].kin) else "",
+                        "group": "named"
+                        if decision.named in (candidates[i].name, candidates[i].kin)
+                        else "not named",
                     }
                     for i in np.argsort(-decision.scores, kind="stable")
                 ],

@@ -138,7 +138,7 @@ def _metrics(
             name="identified",
             # What the attack says is no measurement where its controls failed.
             value=None if in_doubt else float(decision.kind in ("identified", "family")),
-            reason=in_doubt,
+            reason=in_doubt or "a decision, not an estimate; the error of the rule is in the summary",
             n=n,
             higher_is_better=False,
             description="1 if the encoder or its family was named, 0 if not",

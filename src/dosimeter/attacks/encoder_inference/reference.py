@@ -36,6 +36,7 @@ class Reference:
 
     @classmethod
     def of(cls, tables: np.ndarray, foreign: np.ndarray) -> Reference:
+        """The similarities ``tables`` with what ``foreign`` services lead to expect; shapes as in the attributes."""
         weights = foreign / foreign.sum(axis=0)
         return cls(tables=tables, foreign=foreign, expected=np.einsum("sjc,sc->jc", tables, weights))
 

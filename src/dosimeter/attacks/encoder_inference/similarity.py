@@ -39,6 +39,7 @@ class Comparison:
 
     @property
     def dropped(self) -> int:
+        """How many of the n pairs were left out."""
         return int(self.dropped_mask.sum())
 
 
@@ -60,10 +61,12 @@ class Similarity(ABC):
 
     @property
     def queries_per_sample(self) -> int:
+        """Most calls of the service for one attack sample."""
         return 1
 
     @property
     def queries_per_objective(self) -> int:
+        """Most calls of the service for one objective, whatever the number of its samples."""
         return 1
 
     def compare(self, oracle: Oracle, attacks: Batch, objectives: Batch) -> Comparison:
@@ -181,10 +184,12 @@ class ImageJudge(Similarity):
 
     @property
     def queries_per_sample(self) -> int:
+        """One call for each image to compare, as if the service gave a single one at a time."""
         return self.images_per_prompt
 
     @property
     def queries_per_objective(self) -> int:
+        """As many as for a sample; asked once per objective."""
         return self.images_per_prompt
 
     @cached_property
@@ -225,10 +230,12 @@ class SelfScore(Similarity):
 
     @property
     def queries_per_sample(self) -> int:
+        """Two: the pair in either order."""
         return 2
 
     @property
     def queries_per_objective(self) -> int:
+        """None: an objective is asked about only together with a sample."""
         return 0
 
     def pair_values(self, oracle: Oracle, attacks: Batch, objectives: Batch) -> np.ndarray:

@@ -42,6 +42,7 @@ class ZerothOrder(BaseModel):
     learning_rate: float = Field(0.1, gt=0, description="largest change of a pixel in one update")
 
     def queries_per_sample(self) -> int:
+        """Forward passes of the candidate for one attack image: two probes per direction and update."""
         return 2 * self.directions * self.steps
 
 
@@ -56,6 +57,7 @@ class Gradient(BaseModel):
     learning_rate: float = Field(0.05, gt=0, description="of Adam, in units of the 0..1 pixel range")
 
     def queries_per_sample(self) -> int:
+        """Forward passes of the candidate for one attack image, each with its backward pass: one per update."""
         return self.steps
 
 

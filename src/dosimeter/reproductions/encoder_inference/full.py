@@ -41,6 +41,7 @@ SURROGATE_QUERIES = 2000
 
 
 def measure(seed: int, cache: Path) -> list[Claim]:
+    """Every claim at full size, images and then text; ``cache`` keeps attack sets between runs."""
     return [*_image_claims(seed, cache), *full_text.measure(seed, cache)]
 
 

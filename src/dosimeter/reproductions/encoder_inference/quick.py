@@ -35,6 +35,7 @@ SURROGATE_QUERIES = 2000
 
 
 def measure(seed: int, cache: Path) -> list[Claim]:
+    """Every claim at quick size, controls last; ``cache`` keeps attack sets between runs."""
     context = Context(seed=seed, cache=cache)
     modules = {name: example.encoder(name, seed) for name in example.ENCODERS}
     candidates = [
