@@ -1,7 +1,7 @@
 """The digit classifier behind HTTP, on loopback: the service that http_audit.yaml audits.
 
-Run:   DIGITS_KEY=secret python examples/http_service.py          (8765 unless another port is given)
-Asks:  POST {"images": [base64 PNG, ...]} with 'Authorization: Bearer secret'
+Run:   export DIGITS_KEY=...; python examples/http_service.py      (port 8765 unless another one is given)
+Asks:  POST {"images": [base64 PNG, ...]} with 'Authorization: Bearer' and the key
 Gives: {"predictions": [{"label": "7"}, ...]}
 """
 

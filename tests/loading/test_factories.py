@@ -1,9 +1,11 @@
+import logging
+import re
 import sys
 
 import pytest
 
 from dosimeter.core.errors import InputError
-from dosimeter.loading.factories import load_factory
+from dosimeter.loading.factories import call_factory, load_factory
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +90,82 @@ def test_a_failed_import_can_be_mended(tmp_path):
         load_factory("model:load", tmp_path)
     (tmp_path / "model.py").write_text("def load():\n    return 'mended'\n")
     assert load_factory("model:load", tmp_path)() == "mended"
+
+
+FAILING = """import json
+import helper_of_failing
+
+def raises():
+    raise ValueError("too many\\nlayers.")
+
+def leaves():
+    raise SystemExit(3)
+
+def below():
+    return helper_of_failing.deeper()
+
+def elsewhere():
+    return json.loads("{")
+
+def silent(n):
+    raise RuntimeError
+
+def refuses():
+    from dosimeter.core.errors import InputError
+
+    raise InputError("the data is not here.")
+"""
+
+
+@pytest.fixture
+def failing(tmp_path):
+    (tmp_path / "failing.py").write_text(FAILING)
+    (tmp_path / "helper_of_failing.py").write_text("\ndef deeper():\n    return {}['x']\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("raises", {}, "ValueError: too many layers (failing.py, line 5)"),
+        ("leaves", {}, "SystemExit: 3 (failing.py, line 8)"),
+        ("below", {}, "KeyError: 'x' (helper_of_failing.py, line 3)"),
+        ("elsewhere", {}, "(char 1) (failing.py, line 14)"),
+        ("silent", {"n": 1}, "RuntimeError (failing.py, line 17)"),
+        ("silent", {"m": 1}, "TypeError: silent() got an unexpected keyword argument 'm'"),
+    ],
+)
+def test_what_a_factory_raises_is_one_sentence_with_its_line(failing, name, arguments, said):
+    with pytest.raises(InputError) as caught:
+        call_factory(f"failing.py:{name}", failing, arguments)
+    assert str(caught.value).startswith(f"factory 'failing.py:{name}' failed with ")
+    assert str(caught.value).endswith(f"{said}. Correct it, or its 'arguments' in the spec.")
+
+
+def test_the_traceback_is_kept_for_those_who_look(failing, caplog):
+    with caplog.at_level(logging.INFO, "dosimeter"), pytest.raises(InputError):
+        call_factory("failing.py:raises", failing, {})
+    assert caplog.text == ""
+    with caplog.at_level(logging.DEBUG, "dosimeter"), pytest.raises(InputError):
+        call_factory("failing.py:below", failing, {})
+    assert "line 11, in below" in caplog.text
+    assert "line 3, in deeper" in caplog.text
+
+
+def test_what_a_factory_refuses_itself_is_said_as_it_stands(failing):
+    with pytest.raises(InputError, match=re.escape("the data is not here.")) as caught:
+        call_factory("failing.py:refuses", failing, {})
+    assert "factory" not in str(caught.value)
+
+
+def test_lines_of_an_environment_below_the_spec_are_not_the_users(tmp_path):
+    installed = tmp_path / ".venv" / "site-packages"
+    installed.mkdir(parents=True)
+    (installed / "library_of_others.py").write_text("def load():\n    return 1 / 0\n")
+    (tmp_path / "mine.py").write_text(
+        f"import sys\nsys.path.append({str(installed)!r})\nimport library_of_others\n\ndef load():\n    return library_of_others.load()\n"
+    )
+    with pytest.raises(InputError, match=r"division by zero \(mine\.py, line 6\)"):
+        call_factory("mine.py:load", tmp_path, {})
+    with pytest.raises(InputError, match=r"division by zero \(library_of_others\.py, line 2\)"):
+        call_factory("library_of_others:load", tmp_path, {})

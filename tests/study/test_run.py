@@ -76,6 +76,26 @@ def test_a_bug_keeps_its_traceback_in_the_log(trouble: Callable[..., Path], capl
     assert "ValueError: boom" in str(caplog.records[0].exc_text or caplog.text)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_answers_that_cannot_be_opened_are_an_error_of_each_cell(
+    trouble: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, workers: int
+):
+    monkeypatch.setattr("dosimeter.study.run.worker_count", lambda cells, jobs: workers)
+    home = Home.default()
+    home.folder.mkdir()
+    home.answers.write_bytes(b"no database" * 100)
+    outcome = audit(trouble("{}", "seeds: [0, 1]\n"))
+    assert outcome.verdict == "error"
+    for cell in outcome.cells:
+        assert cell.result.verdict == "error"
+        assert str(cell.result.reason).startswith(
+            f"cannot use the database {home.answers}: file is not a database."
+        )
+    assert outcome.bill.sent == 0
+    home.answers.unlink()
+    assert audit(trouble("{}", "seeds: [0, 1]\n")).verdict == "pass"
+
+
 def test_time_is_a_budget_too(trouble: Callable[..., Path]):
     outcome = audit(trouble("{mode: slow}", "budget: {seconds: 0.3}\nseeds: [0, 1]\n"), jobs=1)
     assert [cell.result.verdict for cell in outcome.cells] == ["undetermined"] * 2

@@ -1,6 +1,9 @@
 """Tests of the store of runs."""
 
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier, Timer
 
 import pytest
 
@@ -87,6 +90,30 @@ def test_two_stores_on_one_file_see_each_other(tmp_path: Path):
     run = begin(one)
     two.save(run.id, "a", RESULT, seconds=1)
     assert set(one.results(run.id)) == {"a"}
+
+
+def test_a_new_file_that_another_process_is_just_setting_up_is_waited_for(tmp_path: Path):
+    path = tmp_path / "store.sqlite"
+    first = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    first.execute("BEGIN IMMEDIATE")
+    first.execute("CREATE TABLE something (number INTEGER)")
+    ready = Timer(0.2, first.execute, ["COMMIT"])
+    ready.start()
+    store = Store(f"sqlite:///{path}")
+    ready.join()
+    assert store.runs() == []
+    assert sqlite3.connect(path).execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_new_store_may_be_opened_by_many_at_once(tmp_path: Path):
+    together = Barrier(6, timeout=10)
+
+    def open_new(number: int) -> list[RunRecord]:
+        together.wait()
+        return Store(f"sqlite:///{tmp_path}/{number // 6}.sqlite").runs()
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(open_new, range(30))) == [[]] * 30
 
 
 def test_a_store_that_cannot_be(tmp_path: Path):

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save_file
 from torch import nn
 
-from dosimeter.core.errors import InputError
+from dosimeter.core.errors import InputError, MissingExtra
 from dosimeter.targets.http import HttpTarget
 from dosimeter.targets.spec import HttpSpec, RecordedSpec, TargetSpec, TorchSpec, build_target
 from dosimeter.targets.torch import Preprocessing, TorchTarget
@@ -40,6 +40,21 @@ def ready():
 
 def nothing():
     return None
+
+def broken():
+    raise ValueError("no such checkpoint")
+"""
+TORCH_FREE = """
+from dosimeter.core.target import CallableTarget
+
+def ready():
+    return CallableTarget(len, name="a callable", modality="text", returns="label")
+
+def module():
+    return object()
+
+def lazy():
+    import torch
 """
 
 
@@ -57,7 +72,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_spec_survives_its_own_dump():
+def test_a_spec_survives_its_own_dump(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("KEY", "abcdef")
     spec = parse(HTTP | {"headers": {"Authorization": "Bearer ${KEY}"}, "classes": ["no", "yes"]})
     assert parse(spec.model_dump(mode="json")) == spec
     assert isinstance(build_target(spec, Path()), HttpTarget)
@@ -138,6 +154,10 @@ def test_a_factory_may_return_a_target(folder: Path):
         ({"factory": "mine.py:nothing"}, "should return a torch module or a Target, but returned NoneType"),
         ({"factory": "mine.py:linear", "arguments": {"depth": 2}}, "failed with TypeError: .*'depth'"),
         (
+            {"factory": "mine.py:broken"},
+            r"factory 'mine.py:broken' failed with ValueError: no such checkpoint \(mine.py, line 15\)",
+        ),
+        (
             {"factory": "mine.py:linear", "weights": "other.safetensors"},
             r"do not fit Sequential: .*size mismatch",
         ),
@@ -148,6 +168,25 @@ def test_what_a_factory_gets_wrong(folder: Path, settings, match):
     save_file({"1.weight": torch.zeros(9, 48), "1.bias": torch.zeros(9)}, folder / "other.safetensors")
     with pytest.raises(InputError, match=match):
         build_target(TorchSpec(returns="label", **settings), folder)
+
+
+def test_a_factory_of_a_target_needs_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "free.py").write_text(TORCH_FREE)
+    (tmp_path / "bound.py").write_text(FACTORY)
+    assert build_target(TorchSpec(factory="free.py:ready", returns="label"), tmp_path).name == "a callable"
+    for factory in ("free.py:module", "free.py:lazy", "bound.py:linear"):
+        with pytest.raises(MissingExtra, match=f"factory '{factory}' needs the extra 'torch'"):
+            build_target(TorchSpec(factory=factory, returns="label"), tmp_path)
+
+
+def test_secrets_of_a_service_must_be_set_before_it_is_asked(monkeypatch: pytest.MonkeyPatch):
+    spec = parse(HTTP | {"name": "ours", "headers": {"Authorization": "Bearer ${NOT_THERE}"}})
+    monkeypatch.delenv("NOT_THERE", raising=False)
+    with pytest.raises(InputError, match="'ours' needs the environment variable NOT_THERE, which is not set"):
+        build_target(spec, Path())
+    monkeypatch.setenv("NOT_THERE", "abcdef")
+    assert build_target(spec, Path()).name == "ours"
 
 
 def test_recorded_answers(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import traceback
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ class ExitCodeGroup(TyperGroup):
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
         given = list(sys.argv[1:] if args is None else args)
+        # Pillow logs what is wrong with a picture before it raises, and without a handler Python prints that.
+        logging.getLogger("PIL").setLevel(logging.CRITICAL)
         try:
             code = super().main(given, *rest, **{**options, "standalone_mode": False})
             if code == _INTERRUPTED:  # how Typer hands on Ctrl-C

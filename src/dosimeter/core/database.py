@@ -26,7 +26,7 @@ def open_database(path: Path | None, schema: str) -> sqlite3.Connection:
         connection = sqlite3.connect(
             path or ":memory:", isolation_level=None, timeout=_WAIT_FOR_LOCK_SECONDS, check_same_thread=False
         )
-        _write_ahead(connection)
+        use_write_ahead_log(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.executescript(schema)
     except (OSError, sqlite3.DatabaseError) as error:
@@ -37,7 +37,12 @@ def open_database(path: Path | None, schema: str) -> sqlite3.Connection:
     return connection
 
 
-def _write_ahead(connection: sqlite3.Connection) -> None:
+def use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Let readers and a writer work on the file of ``connection`` side by side; waits while others set it up.
+
+    Raises:
+        sqlite3.DatabaseError: the file is no database, or stays locked for a minute.
+    """
     # Changing the journal mode of a new file is the one statement that does not wait for other processes by itself.
     deadline = time.monotonic() + _WAIT_FOR_LOCK_SECONDS
     while True:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import logging
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import reduce
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,28 @@ from typing import Any
 
 from dosimeter.core.errors import DosimeterError, InputError
 from dosimeter.loading.sources import shown
+
+logger = logging.getLogger(__name__)
+
+
+def call_factory(reference: str, folder: Path, arguments: Mapping[str, Any]) -> Any:
+    """What the callable that ``reference`` names returns for the keyword ``arguments``; the rest as in :func:`load_factory`.
+
+    Raises:
+        InputError: as :func:`load_factory`, or what the callable raised, with the line of its file; the traceback is
+            logged at debug level.
+    """
+    factory = load_factory(reference, folder)
+    try:
+        return factory(**arguments)
+    except DosimeterError:
+        raise
+    except (Exception, SystemExit) as error:
+        file = getattr(sys.modules.get(getattr(factory, "__module__", "")), "__file__", None)
+        raise InputError(
+            f"factory '{shown(reference)}' failed with {_failure(error, Path(file).parent if file else folder)}. "
+            "Correct it, or its 'arguments' in the spec."
+        ) from error
 
 
 def load_factory(reference: str, folder: Path) -> Callable[..., Any]:
@@ -45,7 +68,9 @@ def load_factory(reference: str, folder: Path) -> Callable[..., Any]:
     except DosimeterError:
         raise
     except (Exception, SystemExit) as error:
-        raise InputError(_import_failure(reference, error)) from error
+        raise InputError(
+            f"importing '{shown(reference)}' failed with {_failure(error, file.resolve().parent)}. Correct the code or the name."
+        ) from error
     return _callable(module, name, reference)
 
 
@@ -81,13 +106,25 @@ def _add_to_path(folder: Path) -> None:
         sys.path.append(str(folder))
 
 
-def _import_failure(reference: str, error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    frame = next((frame for frame in reversed(frames) if "importlib" not in frame.filename), None)
-    inside = frame is not None and Path(frame.filename).name != Path(__file__).name
-    place = f" ({shown(Path(frame.filename).name)}, line {frame.lineno})" if inside and frame else ""
-    reason = shown(str(error).partition("\n")[0])
-    return f"importing '{shown(reference)}' failed with {type(error).__name__}: {reason}{place}. Correct the code or the name."
+def _failure(error: BaseException, folder: Path) -> str:
+    """Class and message of ``error``, with the deepest line of a file that lies below ``folder`` and is not installed."""
+    logger.debug("code named by the spec failed", exc_info=error)
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "importlib" not in frame.filename and frame.filename != __file__
+    ]
+    frame = next((frame for frame in reversed(frames) if _lies_below(folder, frame.filename)), None)
+    frame = frame or next(reversed(frames), None)
+    place = f" ({shown(Path(frame.filename).name)}, line {frame.lineno})" if frame else ""
+    said = " ".join(str(error).split()).rstrip(".")
+    return f"{type(error).__name__}{f': {shown(said)}' if said else ''}{place}"
+
+
+def _lies_below(folder: Path, file: str) -> bool:
+    """Whether ``file`` is in ``folder`` or deeper, but not in an environment that is kept there."""
+    path = Path(file)
+    return path.is_relative_to(folder) and "site-packages" not in path.relative_to(folder).parts
 
 
 def _callable(module: ModuleType, name: str, reference: str) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,21 +54,23 @@ def run_cell(bench: Bench, job: CellJob, materials: Materials) -> Result:
     oracle: Oracle | None = None
     verdict: Verdict = "error"
     cell = job.place.cell
-    ledger = Ledger(bench.home.ledger(bench.run), max_queries=bench.spec.budget.queries)
-    cache = AnswerCache(bench.home.answers)
     try:
         if job.seconds is not None and job.seconds <= 0:
             raise _time_is_up(bench)
-        target = materials.defended(job.place.defense, cell.seed)
-        oracle = Oracle(target, ledger=ledger, cache=cache, scope=cell.label, max_queries=job.max_queries)
-        context = Context(
-            seed=cell.seed,
-            cache=bench.home.cache,
-            artifacts=bench.artifacts(job.place),
-            public=materials.public,
-        )
-        with time_limit(job.seconds):
-            return materials.attack(job.place.attack).run(oracle, context=context)
+        with (
+            closing(Ledger(bench.home.ledger(bench.run), max_queries=bench.spec.budget.queries)) as ledger,
+            closing(AnswerCache(bench.home.answers)) as cache,
+        ):
+            target = materials.defended(job.place.defense, cell.seed)
+            oracle = Oracle(target, ledger=ledger, cache=cache, scope=cell.label, max_queries=job.max_queries)
+            context = Context(
+                seed=cell.seed,
+                cache=bench.home.cache,
+                artifacts=bench.artifacts(job.place),
+                public=materials.public,
+            )
+            with time_limit(job.seconds):
+                return materials.attack(job.place.attack).run(oracle, context=context)
     except BudgetExceeded as error:
         verdict = "undetermined"
         reason = str(_time_is_up(bench) if error.kind == "seconds" else error)
@@ -76,9 +79,6 @@ def run_cell(bench: Bench, job: CellJob, materials: Materials) -> Result:
     except Exception as error:
         logger.exception("%s stopped on a bug", cell.label)
         reason = f"a bug: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    finally:
-        ledger.close()
-        cache.close()
     cost = Cost(seconds=round(time.perf_counter() - started, 3), peak_memory_bytes=peak_memory_bytes())
     if oracle is not None:
         money = oracle.queries * oracle.price_per_call

@@ -15,7 +15,7 @@ from dosimeter.core.registry import catalogue, find, load
 from dosimeter.core.target import Target
 from dosimeter.study.problems import lines_of, located
 from dosimeter.study.spec import MethodSpec, Origin, StudySpec
-from dosimeter.targets.spec import HttpSpec, build_target
+from dosimeter.targets.spec import build_target
 
 M = TypeVar("M", bound=Method)
 
@@ -72,12 +72,8 @@ class Materials:
 
     @cached_property
     def target(self) -> Target:
-        """The target without defences. Variables of the environment that it names are there."""
+        """The target without defences."""
         origin = self.spec.origin
-        if isinstance(self.spec.target, HttpSpec):
-            from dosimeter.targets.http_client import read_secrets
-
-            read_secrets(self.spec.target)
         return build_target(self.spec.target, origin.folder, trust=origin.trust)
 
     def defended(self, number: int, seed: int) -> Target:

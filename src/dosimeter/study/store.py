@@ -13,11 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import ForeignKey, Text, create_engine, event, select, update
+from sqlalchemy import Engine, ForeignKey, Text, create_engine, event, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.schema import CreateIndex, CreateTable
 
+from dosimeter.core.database import use_write_ahead_log
 from dosimeter.core.errors import DosimeterError, InputError
 from dosimeter.core.files import ensure_writable_folder
 from dosimeter.core.result import Result, Verdict
@@ -103,7 +105,7 @@ class Store:
         if parsed.get_backend_name() == "sqlite":
             event.listen(self._engine, "connect", _prepare_sqlite)
         try:
-            _Base.metadata.create_all(self._engine)
+            _create_tables(self._engine)
         except SQLAlchemyError as error:
             raise InputError(f"cannot open the store {self._shown}: {_sentence(error)}.") from error
 
@@ -206,8 +208,17 @@ class Store:
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA busy_timeout=60000")
+    use_write_ahead_log(connection)
+
+
+def _create_tables(engine: Engine) -> None:
+    """Leaves it to the database to look what is there; ``metadata.create_all`` looks first, and others come between."""
+    with engine.begin() as connection:
+        for table in _Base.metadata.sorted_tables:
+            connection.execute(CreateTable(table, if_not_exists=True))
+            for index in table.indexes:
+                connection.execute(CreateIndex(index, if_not_exists=True))
 
 
 def _record(row: _Run) -> RunRecord:

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from dosimeter.core.access import Grants, Returns
-from dosimeter.core.errors import DosimeterError, InputError
+from dosimeter.core.errors import InputError, MissingExtra
 from dosimeter.core.records import Batch
 from dosimeter.core.target import RecordedTarget, Target
 from dosimeter.targets.http_payload import ImageEncoding, check_template, parse_path, takes_one_record
@@ -201,7 +201,7 @@ def build_target(spec: TargetSpec, folder: Path, *, trust: bool = False) -> Targ
         trust: allow weight files that can run code when they are read.
 
     Raises:
-        InputError: a file, factory, model or package that is missing or cannot be used.
+        InputError: a file, factory, model, package or variable of the environment that is missing or cannot be used.
         MissingExtra: the kind needs a framework that is not installed.
     """
     return _BUILDERS[spec.kind](spec, folder, trust)
@@ -210,22 +210,19 @@ def build_target(spec: TargetSpec, folder: Path, *, trust: bool = False) -> Targ
 def _build_torch(spec: TorchSpec, folder: Path, trust: bool) -> Target:
     from pydantic import ValidationError
 
-    from dosimeter.loading.factories import load_factory
+    from dosimeter.loading.factories import call_factory
 
-    torch_target = _torch_targets("torch targets")
-    factory = load_factory(spec.factory, folder)
     try:
-        made = factory(**spec.arguments)
-    except DosimeterError:
+        made = call_factory(spec.factory, folder, spec.arguments)
+        if isinstance(made, Target):
+            return made
+        import torch
+    except (InputError, ModuleNotFoundError) as error:
+        missing = error.__cause__ if isinstance(error, InputError) else error
+        if isinstance(missing, ModuleNotFoundError) and missing.name == "torch":
+            raise MissingExtra(f"factory '{spec.factory}'", "torch") from error
         raise
-    except Exception as error:
-        raise InputError(
-            f"factory '{spec.factory}' failed with {type(error).__name__}: {str(error)[:200]}. "
-            "Correct it, or its 'arguments' in the spec."
-        ) from error
-    if isinstance(made, Target):
-        return made
-    import torch
+    from dosimeter.targets.torch import Preprocessing, TorchTarget
 
     if not isinstance(made, torch.nn.Module):
         raise InputError(
@@ -236,11 +233,11 @@ def _build_torch(spec: TorchSpec, folder: Path, trust: bool) -> Target:
     preprocessing = None
     if spec.preprocessing is not None:
         try:
-            preprocessing = torch_target.Preprocessing(**spec.preprocessing)
+            preprocessing = Preprocessing(**spec.preprocessing)
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))} {e['msg']}".strip() for e in error.errors())
             raise InputError(f"preprocessing of target '{spec.factory}': {problems}.") from None
-    return torch_target.TorchTarget(
+    return TorchTarget(
         made,
         name=spec.name or spec.factory.rpartition(":")[2],
         modality=spec.modality,
@@ -250,18 +247,6 @@ def _build_torch(spec: TorchSpec, folder: Path, trust: bool) -> Target:
         grants=spec.grants,
         price_per_call=spec.price_per_call,
     )
-
-
-def _torch_targets(feature: str) -> Any:
-    from dosimeter.core.errors import MissingExtra
-
-    try:
-        from dosimeter.targets import torch as torch_targets
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise MissingExtra(feature, "torch") from None
-    return torch_targets
 
 
 def _load_state(module: Any, path: Path, trust: bool) -> None:
@@ -317,7 +302,9 @@ def _local_or_hub(model: str, folder: Path) -> str:
 
 def _build_http(spec: HttpSpec, folder: Path, trust: bool) -> Target:  # noqa: ARG001
     from dosimeter.targets.http import HttpTarget
+    from dosimeter.targets.http_client import read_secrets
 
+    read_secrets(spec)
     return HttpTarget(spec)
 
 

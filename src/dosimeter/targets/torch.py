@@ -8,6 +8,7 @@ another BLAS may round differently).
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -21,6 +22,9 @@ from dosimeter.core.records import Batch, content_hash
 from dosimeter.core.target import Target
 
 _LUMA = (0.299, 0.587, 0.114)
+# Images up to this side are resized by two dense products: two to eight times as fast as the sparse filter for the
+# small canvases of attacks, slower from about 200 pixels on.
+_DENSE_SIDE = 128
 
 
 class Preprocessing(BaseModel):
@@ -82,10 +86,28 @@ class Preprocessing(BaseModel):
             wanted = (size * height // shorter, size * width // shorter)
         if wanted == (height, width):
             return images
-        resized = nn.functional.interpolate(
-            images, size=wanted, mode=self.resize, antialias=True, align_corners=False
-        )
+        if max(height, width) <= _DENSE_SIDE:
+            rows, columns = (
+                _filter(side, goal, self.resize, images.dtype, images.device)
+                for side, goal in zip((height, width), wanted)
+            )
+            resized = torch.matmul(rows, nn.functional.linear(images, columns))
+        else:
+            resized = _interpolated(images, wanted, self.resize)
         return resized.clamp(0, 1) if self.resize == "bicubic" else resized
+
+
+def _interpolated(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+    return nn.functional.interpolate(images, size=size, mode=mode, antialias=True, align_corners=False)
+
+
+@lru_cache(maxsize=64)
+def _filter(side: int, wanted: int, mode: str, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(wanted, side): what resizing one axis does, as a matrix."""
+    # Made outside inference mode, so that a later backward pass may use it.
+    with torch.inference_mode(False):
+        basis = torch.eye(side, dtype=dtype, device=device)[None, None]
+        return _interpolated(basis, (wanted, side), mode)[0, 0]
 
 
 def _column(values: tuple[float, ...], like: Tensor) -> Tensor:

@@ -8,18 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from support.loopback import LoopbackService
-from support.tiny_encoders import (
-    PREPROCESSING,
-    SIZE,
-    CharacterFeatures,
-    image_candidate,
-    image_candidates,
-    image_encoder,
-    image_service,
-    text_candidate,
-    text_service,
-)
 
 from dosimeter.attacks.encoder_inference.attack import EncoderInference
 from dosimeter.attacks.encoder_inference.beam import CharacterBeam
@@ -36,6 +24,18 @@ from dosimeter.core.target import CallableTarget, RecordedTarget
 from dosimeter.targets.http import HttpTarget
 from dosimeter.targets.spec import HttpSpec
 from dosimeter.targets.torch import Preprocessing, TorchTarget
+from support.loopback import LoopbackService
+from support.tiny_encoders import (
+    PREPROCESSING,
+    SIZE,
+    CharacterFeatures,
+    image_candidate,
+    image_candidates,
+    image_encoder,
+    image_service,
+    text_candidate,
+    text_service,
+)
 
 CANDIDATES = image_candidates(6)
 CONTEXT = Context(seed=0)
@@ -390,7 +390,7 @@ def without_time(result):
 
 
 def test_the_same_seed_gives_the_same_result_with_or_without_a_cache(tmp_path):
-    small = attack(synthesis=Gradient(canvas=SIZE, steps=10), objective_count=4, copies=2)
+    small = attack(synthesis=Gradient(canvas=SIZE, steps=5), objective_count=3, copies=1)
     first = small.run(image_service(3), context=CONTEXT)
     for context in (Context(cache=tmp_path), Context(cache=tmp_path)):
         assert without_time(small.run(image_service(3), context=context)) == without_time(first)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from pydantic import ValidationError
 from sklearn.neighbors import NearestNeighbors
-from support.tiny_encoders import PREPROCESSING, SIZE, CharacterFeatures, image_candidate, text_candidate
 from torch import nn
 
 from dosimeter.attacks.encoder_inference import attack_sets
@@ -25,6 +24,7 @@ from dosimeter.attacks.encoder_inference.synthesis import Gradient, ZerothOrder
 from dosimeter.core.errors import InputError, TargetError
 from dosimeter.core.target import CallableTarget, RecordedTarget
 from dosimeter.targets.torch import Preprocessing, TorchTarget
+from support.tiny_encoders import PREPROCESSING, SIZE, CharacterFeatures, image_candidate, text_candidate
 
 IMAGES = np.random.default_rng(0).integers(256, size=(3, SIZE, SIZE, 3), dtype=np.uint8)
 ZEROTH = ZerothOrder(canvas=8, steps=2, directions=3)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from support.tiny_encoders import PREPROCESSING, SIZE, image_candidate, image_candidates, image_encoder
 
 from dosimeter.attacks.encoder_inference.candidates import (
     Candidate,
@@ -13,6 +12,7 @@ from dosimeter.attacks.encoder_inference.candidates import (
 from dosimeter.core.errors import InputError, TargetError
 from dosimeter.core.target import CallableTarget, RecordedTarget
 from dosimeter.targets.torch import Preprocessing, TorchTarget
+from support.tiny_encoders import PREPROCESSING, SIZE, image_candidate, image_candidates, image_encoder
 
 IMAGES = np.random.default_rng(0).integers(256, size=(7, SIZE, SIZE, 3), dtype=np.uint8)
 
@@ -215,7 +215,7 @@ def test_candidates_must_be_a_list(items, tmp_path):
 
 
 def test_a_judge_from_a_spec_is_named_in_its_errors(tmp_path):
-    with pytest.raises(InputError, match="^judge: .*nothing.pt"):
+    with pytest.raises(InputError, match=r"^judge: .*nothing\.pt"):
         encoder_from_spec(
             "judge",
             {

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from support.tiny_encoders import SIZE, image_candidate, image_candidates, text_candidate
 
 from dosimeter.attacks.encoder_inference.candidates import Candidate, check_candidates
 from dosimeter.attacks.encoder_inference.decoys import make_decoys
 from dosimeter.core.errors import InputError
 from dosimeter.core.target import CallableTarget, RecordedTarget
 from dosimeter.targets.torch import Preprocessing, TorchTarget
+from support.tiny_encoders import SIZE, image_candidate, image_candidates, text_candidate
 
 IMAGES = np.random.default_rng(0).integers(256, size=(4, SIZE, SIZE, 3), dtype=np.uint8)
 

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
-from support.loopback import LoopbackService
 
 from dosimeter.attacks.encoder_inference.attack import EncoderInference
 from dosimeter.attacks.encoder_inference.beam import CharacterBeam
@@ -25,6 +24,7 @@ from dosimeter.models.text import CharacterEncoder, embedding_target
 from dosimeter.targets.http import HttpTarget
 from dosimeter.targets.spec import HttpSpec
 from dosimeter.targets.torch import Preprocessing, TorchTarget
+from support.loopback import LoopbackService
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.tiny_encoders import SIZE, image_candidates, image_service
 
 from dosimeter.attacks.encoder_inference.attack import EncoderInference
 from dosimeter.attacks.encoder_inference.attack_sets import AttackSet
@@ -17,6 +16,7 @@ from dosimeter.attacks.encoder_inference.synthesis import Gradient
 from dosimeter.core.method import Context, Findings
 from dosimeter.core.oracle import Determinism, Oracle
 from dosimeter.core.result import Provenance, Result
+from support.tiny_encoders import SIZE, image_candidates, image_service
 
 CONTEXT = Context(seed=0)
 ATTACK = EncoderInference(

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     BatchEmbed = Callable[[Batch], np.ndarray]
     Synthesiser = ZerothOrder | Gradient | CharacterBeam | None
 
+# Probes given to a queried candidate in one go: many requests in flight, if it answers over a network.
+_PROBES_A_REQUEST = 2048
+
 
 @dataclass(frozen=True)
 class AttackSet:
@@ -191,8 +194,10 @@ def _images(
 
     goals = embed(objectives).astype(np.float32)
     on_device = torch.from_numpy(goals).to(_device(candidate))
+    evaluate = _on_float_images(candidate, embed)
+    batch = {} if _is_differentiable(candidate) else {"at_once": _PROBES_A_REQUEST}
     with track(f"attack images for {candidate.name}", settings.steps) as bar:
-        made = synthesise(_on_float_images(candidate, embed), on_device, copies, settings, seed=seed, bar=bar)
+        made = synthesise(evaluate, on_device, copies, settings, seed=seed, bar=bar, **batch)
     return AttackSet(
         samples=made.images.reshape(-1, *made.images.shape[2:]),
         losses=made.losses,

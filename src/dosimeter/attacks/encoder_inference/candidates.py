@@ -44,7 +44,7 @@ class Candidate:
 
     @property
     def access(self) -> Access:
-        """What the attacker may do with the candidate; decides how its attack samples are made."""
+        """What may be done with the candidate, and so how its attack samples are made; a recording is ``precomputed``."""
         if isinstance(self.target, RecordedTarget):
             return "precomputed"
         return "weights" if self.target.grants == "weights" else "query"

@@ -23,8 +23,6 @@ from dosimeter.core.progress import Track
 Embed = Callable[[Tensor], Tensor]
 """(n, 3, S, S) float32 in 0..1 -> (n, d) float32."""
 
-# Probes evaluated in one batch: measured best where they stay in the processor's cache (half the speed at 2048).
-_PROBES_A_BATCH = 256
 # Images in one backward pass, which keeps the activations of all layers.
 _IMAGES_A_BACKWARD = 32
 
@@ -91,11 +89,16 @@ def synthesise(
     *,
     seed: int,
     bar: Track | None = None,
+    at_once: int = 128,
 ) -> Synthesis:
     """Attack images for ``objectives`` (m, d), ``copies`` each, from random starts drawn with ``seed``.
 
     ``embed`` must be differentiable for :class:`Gradient`. Everything is computed on the device of ``objectives``; what
     is drawn does not depend on it. Time is ``m * copies * queries_per_sample`` forward passes.
+
+    Args:
+        at_once: images in one call of ``embed``, apart from gradients. The default keeps small canvases in the
+            processor's cache (2048 takes twice as long); a remote encoder is kept busy by more.
 
     Raises:
         TargetError: ``embed`` gives NaN or infinity.
@@ -103,13 +106,13 @@ def synthesise(
     generator = torch.Generator().manual_seed(seed)
     goals = objectives.repeat_interleave(copies, dim=0)
     images = random_starts(len(objectives), copies, settings.canvas, generator).to(goals.device)
-    start_losses = _losses(embed, _to_8_bit(images), goals)
+    start_losses = _losses(embed, _to_8_bit_(images.clone()), goals, at_once)
     if isinstance(settings, ZerothOrder):
-        images = _descend_zeroth_order(embed, images, goals, settings, generator, bar)
+        images = _descend_zeroth_order(embed, images, goals, settings, generator, bar, at_once)
     else:
         images = _descend_gradient(embed, images, goals, settings, bar)
-    images = _to_8_bit(images)
-    losses = _losses(embed, images, goals)
+    images = _to_8_bit_(images)
+    losses = _losses(embed, images, goals, at_once)
     if not (start_losses.isfinite().all() and losses.isfinite().all()):
         raise TargetError("a candidate gave embeddings with NaN or infinity for attack images.")
     shape = (len(objectives), copies)
@@ -122,14 +125,14 @@ def synthesise(
     )
 
 
-def _to_8_bit(images: Tensor) -> Tensor:
-    """What is left of ``images`` after ``uint8(255 * clip(images))``, still as floats in 0..1."""
-    return images.clamp(0, 1).mul_(255).floor_().div_(255)
+def _to_8_bit_(images: Tensor) -> Tensor:
+    """``images``, changed to what is left after ``uint8(255 * clip(images))``, still as floats in 0..1."""
+    return images.clamp_(0, 1).mul_(255).floor_().div_(255)
 
 
-def _losses(embed: Embed, images: Tensor, goals: Tensor) -> Tensor:
+def _losses(embed: Embed, images: Tensor, goals: Tensor, at_once: int) -> Tensor:
     """(n,) mean squared distance of the embeddings of ``images`` to ``goals``."""
-    parts = zip(images.split(_PROBES_A_BATCH), goals.split(_PROBES_A_BATCH))
+    parts = zip(images.split(at_once), goals.split(at_once))
     with torch.no_grad():
         return torch.cat([(embed(part) - goal).square().mean(dim=1) for part, goal in parts])
 
@@ -141,13 +144,14 @@ def _descend_zeroth_order(
     settings: ZerothOrder,
     generator: torch.Generator,
     bar: Track | None,
+    at_once: int,
 ) -> Tensor:
     """Gradient estimate from symmetric probes along random directions that all images share in a step."""
     shape = images.shape[1:]
     for _ in range(settings.steps):
         directions = torch.rand(settings.directions, *shape, generator=generator).to(images.device) - 0.5
         directions /= directions.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
-        differences = _probe_differences(embed, images, goals, settings.epsilon * directions)
+        differences = _probe_differences(embed, images, goals, settings.epsilon * directions, at_once)
         estimate = torch.einsum("nq,qchw->nchw", differences, directions)
         largest = estimate.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
         images = (images - settings.learning_rate * estimate / largest).clamp(0, 1)
@@ -156,18 +160,20 @@ def _descend_zeroth_order(
     return images
 
 
-def _probe_differences(embed: Embed, images: Tensor, goals: Tensor, offsets: Tensor) -> Tensor:
+def _probe_differences(embed: Embed, images: Tensor, goals: Tensor, offsets: Tensor, at_once: int) -> Tensor:
     """(n, q): loss at image + offset minus loss at image - offset, every probe rounded to 8 bits."""
     both = torch.cat([offsets, -offsets])
-    at_once = max(1, _PROBES_A_BATCH // len(both))
+    images_at_once = max(1, at_once // len(both))
+    # One buffer for all probes: fresh memory for every batch costs more than what is computed in it.
+    buffer = images.new_empty(min(images_at_once, len(images)), min(at_once, len(both)), *images.shape[1:])
     differences = []
-    for part, goal in zip(images.split(at_once), goals.split(at_once)):
+    for part, goal in zip(images.split(images_at_once), goals.split(images_at_once)):
         losses = []
-        for offset in both.split(_PROBES_A_BATCH):
-            probes = _to_8_bit(part[:, None] + offset).flatten(0, 1)
-            losses.append(
-                _losses(embed, probes, goal.repeat_interleave(len(offset), dim=0)).reshape(len(part), -1)
-            )
+        for offset in both.split(at_once):
+            probes = torch.add(part[:, None], offset, out=buffer[: len(part), : len(offset)])
+            goal_of_each = goal.repeat_interleave(len(offset), dim=0)
+            found = _losses(embed, _to_8_bit_(probes).flatten(0, 1), goal_of_each, at_once)
+            losses.append(found.reshape(len(part), -1))
         plus, minus = torch.cat(losses, dim=1).chunk(2, dim=1)
         differences.append(plus - minus)
     return torch.cat(differences)

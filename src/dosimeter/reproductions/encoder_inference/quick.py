@@ -25,6 +25,7 @@ from dosimeter.core.method import Context
 from dosimeter.core.oracle import Oracle
 from dosimeter.core.seeding import derive_seed
 from dosimeter.data import load
+from dosimeter.defenses.inputs import JpegInputs
 from dosimeter.models import example
 from dosimeter.models.networks import SmallConvNet, SmallDepthwiseNet, SmallResNet
 from dosimeter.reproductions.encoder_inference import relations
@@ -59,7 +60,7 @@ def measure(seed: int, cache: Path) -> list[Claim]:
         attack, prepared, _untrained_services(seed), context, task="untrained encoders"
     )
     zeroth = make_attack_set(
-        candidates[2],
+        candidates[0],
         prepared.objectives,
         4,
         ZerothOrder(canvas=16, directions=30, steps=60),
@@ -77,6 +78,7 @@ def measure(seed: int, cache: Path) -> list[Claim]:
         ),
         *_stealing_claims(modules, seed),
         *_mimicry_claims(modules, seed),
+        *_defence_claims(attack, services[: len(modules)], context),
         _sequential_claim(attack, prepared, services, context),
         relations.untrained_claim(untrained),
         relations.noise_claim(in_set, context),
@@ -188,6 +190,57 @@ def _mimicry_claims(modules: dict[str, torch.nn.Module], seed: int) -> list[Clai
             0.4,
             low=min(rates["conv-a"]),
             high=max(rates["conv-a"]),
+            control=True,
+        ),
+    ]
+
+
+def _defence_claims(attack: EncoderInference, services: Sequence[Service], context: Context) -> list[Claim]:
+    """JPEG re-encoding hides the encoder, enlarging the samples first undoes it, unless the service resizes first."""
+    small = attack.model_copy(update={"synthesis": Gradient(canvas=16, steps=100)})
+    enlarging = small.model_copy(update={"upscale": 2})
+    prepared = small.prepare(context)
+    jpeg_first = JpegInputs(quality=75, order="jpeg-first")
+    resize_first = JpegInputs(quality=75, resize=16, order="resize-first")
+
+    def own_scores(using: EncoderInference, defense: JpegInputs | None) -> np.ndarray:
+        behind = [
+            Service(
+                s.name, s.target if defense is None else defense.wrap(s.target, seed=context.seed), s.hidden
+            )
+            for s in services
+        ]
+        measured = relations.attack_services(using, prepared, behind, context, task="JPEG re-encoding")
+        return np.array(relations.agreements(measured)[0])
+
+    plain, defended, countered = (
+        own_scores(small, None),
+        own_scores(small, jpeg_first),
+        own_scores(enlarging, jpeg_first),
+    )
+    late = own_scores(enlarging, resize_first) - own_scores(small, resize_first)
+    # The paper reports directions, not sizes: the bounds ask for a change that a person would act on.
+    return [
+        relations.mean_claim(
+            "jpeg-lowers",
+            "score of the hidden encoder without JPEG minus with it, mean of 6 services",
+            plain - defended,
+            ">=",
+            0.2,
+        ),
+        relations.mean_claim(
+            "counter-recovers",
+            "score behind JPEG: samples enlarged twofold minus as they are",
+            countered - defended,
+            ">=",
+            0.1,
+        ),
+        relations.mean_claim(
+            "counter-too-late",
+            "the same where the service resizes before JPEG",
+            late,
+            "<=",
+            0.1,
             control=True,
         ),
     ]

@@ -11,7 +11,7 @@ from dosimeter.attacks.encoder_inference.attack import EncoderInference
 from dosimeter.attacks.encoder_inference.attack_sets import AttackSet
 from dosimeter.attacks.encoder_inference.decision import Decision, decide
 from dosimeter.attacks.encoder_inference.presentation import Investigation, Prepared
-from dosimeter.core.claim import Claim
+from dosimeter.core.claim import Claim, Relation
 from dosimeter.core.method import Context
 from dosimeter.core.oracle import Oracle
 from dosimeter.core.progress import track
@@ -86,7 +86,7 @@ def in_set_claims(measured: Sequence[Measured]) -> list[Claim]:
     wrong_z = sum(m.by_z.named not in (None, m.service.hidden) for m in measured)
     right_g = sum(m.by_grubbs.named == m.service.hidden for m in measured)
     wrong_g = sum(_wrong(m, m.by_grubbs) for m in measured)
-    own, others = _agreements(measured)
+    own, others = agreements(measured)
     least = 10 if n == 12 else int(np.ceil(10 / 12 * n))
     return [
         _count(
@@ -109,8 +109,10 @@ def in_set_claims(measured: Sequence[Measured]) -> list[Claim]:
         _count(
             "misnamed-grubbs", f"services named wrongly at family-wise error 5 %, of {n}", wrong_g, n, "<=", 0
         ),
-        _mean("self-agreement", "score of the hidden encoder's samples, mean over services", own, ">=", 0.7),
-        _mean(
+        mean_claim(
+            "self-agreement", "score of the hidden encoder's samples, mean over services", own, ">=", 0.7
+        ),
+        mean_claim(
             "cross-agreement", "score of the other candidates' samples, mean over services", others, "<=", 0.4
         ),
     ]
@@ -147,6 +149,22 @@ def out_of_set_claims(measured: Sequence[Measured]) -> list[Claim]:
             control=True,
         ),
     ]
+
+
+def agreements(measured: Sequence[Measured]) -> tuple[list[float], list[float]]:
+    """Per service: the score of the hidden encoder's samples, and the mean score of the other candidates'."""
+    own, others = [], []
+    for m in measured:
+        right = [c.name for c in m.found.prepared.candidates].index(m.service.hidden)
+        rows = m.found.inference.rows
+        scores = (
+            m.found.inference.per_objective.mean(axis=0)
+            if rows
+            else np.zeros(len(m.found.prepared.candidates))
+        )
+        own.append(float(scores[right]))
+        others.append(float(np.delete(scores, right).mean()))
+    return own, others
 
 
 def untrained_claim(measured: Sequence[Measured]) -> Claim:
@@ -226,6 +244,23 @@ def loss_claim(name: str, statement: str, sets: Sequence[AttackSet], bound: floa
     return Claim(name, statement, max(ratios), "<=", bound, low=min(ratios), high=max(ratios))
 
 
+def mean_claim(
+    name: str,
+    statement: str,
+    values: Sequence[float] | np.ndarray,
+    relation: Relation,
+    bound: float,
+    *,
+    control: bool = False,
+) -> Claim:
+    """A claim about the mean of ``values``, one per service, with its bootstrap interval over services."""
+    low, high = cluster_bootstrap(np.asarray(values)[:, None], np.random.default_rng(0))
+    value = float(np.mean(values))
+    return Claim(
+        name, statement, value, relation, bound, low=float(low[0]), high=float(high[0]), control=control
+    )
+
+
 def _wrong(m: Measured, decision: Decision) -> bool:
     right = [c.kin for c in m.found.prepared.candidates if c.name == m.service.hidden]
     return decision.named not in (None, m.service.hidden, *right)
@@ -234,16 +269,6 @@ def _wrong(m: Measured, decision: Decision) -> bool:
 def _is_relative(m: Measured, decision: Decision, kin: dict[str, str]) -> bool:
     family = kin.get(m.service.hidden)
     return decision.named is not None and family in (decision.named, kin.get(decision.named))
-
-
-def _agreements(measured: Sequence[Measured]) -> tuple[list[float], list[float]]:
-    own, others = [], []
-    for m in measured:
-        right = [c.name for c in m.found.prepared.candidates].index(m.service.hidden)
-        scores = m.found.decision.scores
-        own.append(float(scores[right]))
-        others.append(float(np.delete(scores, right).mean()))
-    return own, others
 
 
 def _agreement_table(m: Measured, samples: Sequence[Batch], against: np.ndarray) -> np.ndarray:
@@ -262,22 +287,16 @@ def _noise_like(attack_set: AttackSet, context: Context, place: str) -> np.ndarr
 
 
 def _count(
-    name: str, statement: str, hits: int, n: int, relation: str, bound: int, *, control: bool = False
+    name: str, statement: str, hits: int, n: int, relation: Relation, bound: int, *, control: bool = False
 ) -> Claim:
     interval = proportion_interval(hits, n)
     return Claim(
         name,
         statement,
         hits,
-        relation,  # type: ignore[arg-type]
+        relation,
         bound,
         low=interval.low * n,
         high=interval.high * n,
         control=control,
     )
-
-
-def _mean(name: str, statement: str, values: Sequence[float], relation: str, bound: float) -> Claim:
-    low, high = cluster_bootstrap(np.array(values)[:, None], np.random.default_rng(0))
-    value = float(np.mean(values))
-    return Claim(name, statement, value, relation, bound, low=float(low[0]), high=float(high[0]))  # type: ignore[arg-type]
