@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from dosimeter.cli import app
@@ -107,6 +110,63 @@ def test_wrong_input_and_usage_exit_with_4_and_a_sentence(audit_folder: Path, ar
     if args[0] != "init":
         as_json = run(*args, "--json")
         assert as_json.exit_code == json.loads(as_json.stdout)["exit_code"] == 4
+
+
+def test_a_damaged_picture_is_one_sentence(audit_folder: Path):
+    (audit_folder / "pictures").mkdir()
+    Image.new("RGB", (4, 4)).save(audit_folder / "pictures" / "whole.tiff")
+    data = (audit_folder / "pictures" / "whole.tiff").read_bytes()
+    samples_per_pixel = struct.pack("<HHIHH", 277, 3, 1, 3, 0)
+    assert data.count(samples_per_pixel) == 1
+    damaged = data.replace(samples_per_pixel, struct.pack("<HHIHH", 277, 3, 1, 60000, 0))
+    (audit_folder / "pictures" / "damaged.tiff").write_bytes(damaged)
+    path = audit_folder / "audit.yaml"
+    path.write_text(
+        path.read_text().replace("words.txt,", "pictures,").replace("modality: text", "modality: image")
+    )
+    for command in ("plan", "audit"):
+        done = run_process(command, path)
+        assert done.returncode == 4
+        assert done.stdout == ""
+        assert len(done.stderr.splitlines()) == 1
+        assert "pictures/damaged.tiff is no picture in one of the formats" in done.stderr
+
+
+def test_a_service_whose_secret_is_not_set_is_named(audit_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("NOT_THERE", raising=False)
+    service = (
+        "{kind: http, url: 'http://127.0.0.1:9/', authorized: true, headers: {Authorization: '${NOT_THERE}'}, "
+        "request: {inputs: '{{inputs}}'}, response: outputs, modality: text, returns: RETURNS}"
+    )
+    path = audit_folder / "audit.yaml"
+    spec = path.read_text()
+    [target] = [line for line in spec.splitlines() if line.startswith("target:")]
+    path.write_text(spec.replace(target, f"target: {service.replace('RETURNS', 'label')}"))
+    result = run("plan", path)
+    assert result.exit_code == 4
+    assert (
+        "needs the environment variable NOT_THERE, which is not set. Run: export NOT_THERE=" in result.stderr
+    )
+    candidate = service.replace("RETURNS", "embedding").replace("{kind", "{name: theirs, kind")
+    path.write_text(spec.replace("[label-skew]", f"[{{encoder-inference: {{candidates: [{candidate}]}}}}]"))
+    result = run("plan", path)
+    assert result.exit_code == 4
+    assert "candidates[0] (theirs): " in result.stderr
+    assert "needs the environment variable NOT_THERE, which is not set" in result.stderr
+
+
+def test_an_exception_in_the_users_factory_is_one_sentence(audit_folder: Path):
+    (audit_folder / "mine.py").write_text("def load():\n    return [][7]\n")
+    path = audit_folder / "audit.yaml"
+    spec = path.read_text()
+    [target] = [line for line in spec.splitlines() if line.startswith("target:")]
+    path.write_text(spec.replace(target, "target: {kind: torch, factory: 'mine.py:load', returns: label}"))
+    result = run("audit", path)
+    assert result.exit_code == 4
+    assert result.stderr == (
+        "factory 'mine.py:load' failed with IndexError: list index out of range (mine.py, line 2). "
+        "Correct it, or its 'arguments' in the spec.\n"
+    )
 
 
 def test_a_bug_exits_with_3_and_keeps_its_traceback(audit_folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -233,13 +293,24 @@ def test_init_writes_a_spec_that_plans_as_it_stands(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "mine" / "my_models.py").exists()
 
 
+def table_rows(lines: list[str]) -> list[list[str]]:
+    """Cells of the tables among ``lines``, heads included."""
+    rows = [re.split("[┃│]", line)[1:-1] for line in lines if line[:1] in ("┃", "│")]
+    return [[cell.strip() for cell in row] for row in rows]
+
+
 REPRODUCTION = """
 from dosimeter.core.claim import Claim, Reproduction
+from dosimeter.core.progress import track
 
 SLUG = "{slug}"
 
 
 def run(size, seed, out):
+    for number in range(50):
+        with track(f"task {{number}}", 100) as bar:
+            for _ in range(100):
+                bar.advance()
     claims = [Claim(name="a", statement="a is large", value={value}, relation=">=", bound=0.5, low=0.1, high=0.9, open={open})]
     claims += [Claim(name="c", statement="c is nothing", value=0.0, relation="<=", bound=0.1, control=True)]
     return Reproduction(slug=SLUG, size=size, seed=seed, seconds=1.0, claims=claims)
@@ -265,15 +336,72 @@ def reproductions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("reproductions")
 def test_reproduce(tmp_path: Path):
-    result = run("reproduce", "it-holds", "is-open")
+    result = run("reproduce", "it-holds", "--out", tmp_path / "out")
     assert result.exit_code == 0
-    for expected in ("a is large", "0.7 [0.1, 0.9]", ">= 0.5", "control", "open: the paper's data is gone"):
-        assert expected in result.stdout
-    failing = run("reproduce", "it-fails", "--seed", "3", "--json")
+    title, *lines = result.stdout.splitlines()
+    assert title.strip() == "it-holds, quick, seed 0, 1 s"
+    assert table_rows(lines) == [
+        ["claim", "holds", "measured", "bound", "kind", "statement"],
+        ["a", "yes", "0.7 [0.1, 0.9]", ">= 0.5", "relation", "a is large"],
+        ["c", "yes", "0", "<= 0.1", "control", "c is nothing"],
+    ]
+    assert lines[-1] == "2 of 2 claims hold."
+    written = json.loads((tmp_path / "out" / "it-holds" / "claims.json").read_text())
+    assert written == json.loads(run("reproduce", "it-holds", "--json").stdout)
+    assert [claim["name"] for claim in written["claims"]] == ["a", "c"]
+
+
+class SlowClock:
+    """Stands in for ``time``: a hundredth of a second passes whenever one looks."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 0.01
+        return self.now
+
+
+@pytest.mark.usefixtures("reproductions")
+@pytest.mark.parametrize("command", ["audit", "plan", "reproduce"])
+def test_without_a_terminal_progress_does_not_flood_the_log(
+    trouble: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, command: str
+):
+    clock = SlowClock()
+    monkeypatch.setattr("dosimeter.cli.display.time", clock)
+    subject = "it-holds" if command == "reproduce" else trouble("{mode: busy}")
+    result = run(command, subject, *(["--jobs", "1"] if command == "audit" else []))
+    assert result.exit_code == 0
+    lines = result.stderr.splitlines()
+    assert clock.now > 50
+    assert clock.now / 10 - 2 <= len(lines) <= clock.now / 10
+    for line in lines:
+        assert re.fullmatch(r"task \d+: \d+ of 100", line)
+
+
+@pytest.mark.usefixtures("reproductions")
+def test_open_and_failing_claims_are_told_apart():
+    result = run("reproduce", "is-open")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert [row[1] for row in table_rows(lines)[1:]] == ["open", "yes"]
+    assert lines[-2:] == ["Open    a: the paper's data is gone", "1 of 2 claims hold."]
+    failing = run("reproduce", "it-fails", "it-holds")
+    assert failing.exit_code == 1
+    lines = failing.stdout.splitlines()
+    assert [row[1] for row in table_rows(lines)] == ["holds", "NO", "yes", "holds", "yes", "yes"]
+    assert [line for line in lines if "claims hold" in line] == ["1 of 2 claims hold.", "2 of 2 claims hold."]
+    assert "Open" not in failing.stdout
+
+
+@pytest.mark.usefixtures("reproductions")
+def test_reproductions_as_json_one_or_all(tmp_path: Path):
+    failing = run("reproduce", "it-fails", "--seed", "3", "--json", "--out", tmp_path / "out")
     document = json.loads(failing.stdout)
     assert failing.exit_code == 1
     assert (document["slug"], document["seed"], document["size"]) == ("it-fails", 3, "quick")
     assert [claim["holds"] for claim in document["claims"]] == [False, True]
+    assert json.loads((tmp_path / "out" / "it-fails" / "claims.json").read_text()) == document
     everything = run("reproduce", "--all", "--size", "full", "--json")
     assert everything.exit_code == 1
     assert [item["slug"] for item in json.loads(everything.stdout)] == ["is-open", "it-fails", "it-holds"]

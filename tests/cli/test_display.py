@@ -2,6 +2,7 @@
 
 import io
 import logging
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,33 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
     out, error = capsys.readouterr()
     assert out == ""
     assert error == "asking service: 3 of 10, 7 queries left\nresuming\n"
+
+
+def test_lines_of_progress_are_short_and_ten_seconds_apart(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    now = 0.0
+    monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: now))
+    name = "asking\n" + "service " * 100
+    with display.reporting():
+        for step in range(1, 4001):
+            now = step / 100
+            emit(ProgressEvent(name if step % 2 else "cells", step * 1000, 4_000_000))
+            emit(ProgressEvent("another task", 1, None, finished=True))
+    error = capsys.readouterr().err
+    assert error.splitlines() == [
+        "cells: 1,000,000 of 4,000,000",
+        "cells: 2,000,000 of 4,000,000",
+        "cells: 3,000,000 of 4,000,000",
+        "cells: 4,000,000 of 4,000,000",
+    ]
+    with display.reporting():
+        now += 10
+        emit(ProgressEvent(name, 0.5, None))
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("asking service service")
+    assert line.endswith("…: 0.5")
+    assert len(line) == 85
 
 
 def test_on_a_terminal_progress_is_bars_with_what_is_left(monkeypatch: pytest.MonkeyPatch):

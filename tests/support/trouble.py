@@ -25,7 +25,7 @@ class Trouble(Attack):
         needs=Needs(modalities=("text",), returns=("label",)),
     )
 
-    mode: Literal["", "bug", "target", "greedy", "exit", "killed", "interrupt-once", "slow"] = ""
+    mode: Literal["", "bug", "target", "greedy", "exit", "killed", "interrupt-once", "slow", "busy"] = ""
     verdict: Verdict = "pass"
 
     def attack(self, oracle: Oracle, context: Context) -> Findings:
@@ -44,6 +44,8 @@ class Trouble(Attack):
                 for _ in range(1000):
                     time.sleep(0.01)
                     bar.advance()
+        if self.mode == "busy":
+            work_busily()
         oracle(list(context.public)[:2])
         if (
             self.mode == "interrupt-once"
@@ -66,4 +68,14 @@ class Trouble(Attack):
         )
 
     def estimate(self, target: Target, context: Context) -> Estimate:
+        if self.mode == "busy":
+            work_busily()
         return Estimate(queries=2, seconds=0.1)
+
+
+def work_busily() -> None:
+    """Fifty tasks of a hundred steps each, reported one by one."""
+    for number in range(50):
+        with track(f"task {number}", 100) as bar:
+            for _ in range(100):
+                bar.advance()

@@ -223,3 +223,29 @@ def test_impossible_settings_are_refused(settings, match):
 def test_raw_pixel_values_given_as_floats_are_refused():
     with pytest.raises(InputError, match=r"in 0\.\.1, but got values in .*Divide by 255"):
         Oracle(target())(IMAGES.astype(np.float32))
+
+
+@pytest.mark.parametrize("filter_name", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(16, 16), (64, 48), (128, 128), (160, 90)])
+def test_resizing_equals_torch_s_filter_and_so_does_its_gradient(size, filter_name):
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    found, expected = images.clone().requires_grad_(True), images.clone().requires_grad_(True)
+    weights = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    ours = Preprocessing(size=32, resize=filter_name)(found)
+    theirs = torch.nn.functional.interpolate(
+        expected, size=(32, 32), mode=filter_name, antialias=True, align_corners=False
+    )
+    theirs = theirs.clamp(0, 1) if filter_name == "bicubic" else theirs
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    (ours * weights).sum().backward()
+    (theirs * weights).sum().backward()
+    torch.testing.assert_close(found.grad, expected.grad, rtol=0, atol=1e-5)
+
+
+def test_resizing_first_used_in_inference_mode_can_be_differentiated_later():
+    preprocess = Preprocessing(size=21)
+    with torch.inference_mode():
+        preprocess(torch.rand(1, 3, 37, 37))
+    images = torch.rand(1, 3, 37, 37, requires_grad=True)
+    preprocess(images).sum().backward()
+    assert images.grad is not None

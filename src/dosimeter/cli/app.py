@@ -25,7 +25,7 @@ class ExitCodeGroup(TyperGroup):
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
         given = list(sys.argv[1:] if args is None else args)
-        # Pillow logs what is wrong with a picture before it raises, and without a handler Python prints that.
+        # Pillow logs what is wrong with a picture before it raises, and Python prints what no handler takes.
         logging.getLogger("PIL").setLevel(logging.CRITICAL)
         try:
             code = super().main(given, *rest, **{**options, "standalone_mode": False})

@@ -25,6 +25,7 @@ _STYLES: dict[str, str] = {
     "error": "bold magenta",
 }
 _SECONDS_BETWEEN_LINES = 10.0
+_MOST_CHARACTERS_OF_A_TASK = 80
 _WIDTH_WITHOUT_TERMINAL = 120
 
 
@@ -133,7 +134,7 @@ class _Bars:
 
 
 class _Lines:
-    """Progress events as a line now and then, where there is no terminal."""
+    """Progress events as a short line now and then, of whatever runs at the time, where there is no terminal."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
@@ -143,6 +144,11 @@ class _Lines:
         if event.finished or now - self._last < _SECONDS_BETWEEN_LINES:
             return
         self._last = now
-        total = "" if event.total is None else f" of {event.total:g}"
+        from dosimeter.report.wording import number_text
+
+        task = " ".join(event.task.split())
+        if len(task) > _MOST_CHARACTERS_OF_A_TASK:
+            task = task[: _MOST_CHARACTERS_OF_A_TASK - 1] + "…"
+        total = "" if event.total is None else f" of {number_text(event.total)}"
         left = f", {event.left}" if event.left else ""
-        sys.stderr.write(f"{event.task}: {event.done:g}{total}{left}\n")
+        sys.stderr.write(f"{task}: {number_text(event.done)}{total}{left}\n")

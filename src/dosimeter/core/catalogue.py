@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import to_jsonable_python
 
 from dosimeter.core.files import write_text
 from dosimeter.core.method import Method
@@ -15,15 +18,13 @@ from dosimeter.core.registry import GROUP
 
 def describe_method(method: type[Method]) -> dict[str, Any]:
     """Card and hyper-parameters (name, type, default, description) of ``method`` as JSON values."""
-    schema = method.model_json_schema(mode="serialization")
     parameters = []
     for name, info in method.model_fields.items():
-        default = schema["properties"].get(name, {}).get("default")
         parameters.append(
             {
                 "name": name,
                 "type": _type_name(info.annotation),
-                "default": None if info.is_required() else default,
+                "default": None if info.is_required() else to_jsonable_python(info.default),
                 "required": info.is_required(),
                 "description": info.description or "",
             }
@@ -32,11 +33,9 @@ def describe_method(method: type[Method]) -> dict[str, Any]:
 
 
 def _type_name(annotation: Any) -> str:
-    return (
-        annotation.__name__
-        if isinstance(annotation, type)
-        else str(annotation).replace("typing.", "").replace("dosimeter.", "")
-    )
+    """The type as a person writes it: no module names."""
+    text = annotation.__name__ if type(annotation) is type else str(annotation)
+    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
 
 
 def build() -> str:

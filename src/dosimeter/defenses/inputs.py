@@ -33,7 +33,7 @@ _ANY_ANSWER: tuple[Returns, ...] = (
 _PAPER = Paper(
     title="Pre-trained Encoder Inference: Revealing Upstream Encoders In Downstream Machine Learning Services",
     authors="Shaopeng Fu, Xuexue Sun, Ke Qing, Tianhang Zheng, Di Wang",
-    year=2025,
+    year=2024,
     url="https://arxiv.org/abs/2408.02814",
 )
 _THREAT_MODEL = (

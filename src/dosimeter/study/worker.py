@@ -23,6 +23,7 @@ def work(connection: Connection, bench: Bench) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means, and ends us
     _end_with_parent()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what is wrong with a picture, its error says
     materials = Materials(bench.spec)
     with pinned(bench.threads), listening(_Reporter(connection)):
         while True:

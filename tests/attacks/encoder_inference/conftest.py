@@ -16,3 +16,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def prepared():
+    """Attack samples and controls of the tiny image encoders, made once."""
+    from support.tiny_attacks import CONTEXT, attack
+
+    return attack().prepare(CONTEXT)
+
+
+@pytest.fixture(scope="session")
+def prepared_texts():
+    """The same of the tiny text encoders."""
+    from support.tiny_attacks import CONTEXT, text_attack
+
+    return text_attack().prepare(CONTEXT)

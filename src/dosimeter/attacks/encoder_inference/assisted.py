@@ -9,8 +9,9 @@ import numpy as np
 from pydantic import Field, field_serializer
 
 from dosimeter.attacks.encoder_inference.candidates import Candidate, candidates_from_spec
+from dosimeter.attacks.encoder_inference.citation import PEI
 from dosimeter.core.access import Needs
-from dosimeter.core.card import Card, Paper
+from dosimeter.core.card import Card
 from dosimeter.core.errors import InputError
 from dosimeter.core.figures import interval_bars
 from dosimeter.core.method import Attack, Context, Estimate, Findings
@@ -21,12 +22,6 @@ from dosimeter.core.seeding import derive_seed
 from dosimeter.core.target import Target
 from dosimeter.stats.intervals import cluster_bootstrap, proportion_interval
 
-_PAPER = Paper(
-    title="Pre-trained Encoder Inference: Revealing Upstream Encoders In Downstream Machine Learning Services",
-    authors="Shaopeng Fu, Xuexue Sun, Ke Qing, Tianhang Zheng, Di Wang",
-    year=2024,
-    url="https://arxiv.org/abs/2408.02814",
-)
 _NEEDS = Needs(modalities=("image",), returns=("label", "scores"))
 
 
@@ -79,7 +74,7 @@ class AssistedStealing(_WithEncoders):
             "need not be like the service's data, and may ask the service once for each of them."
         ),
         needs=_NEEDS,
-        paper=_PAPER,
+        paper=PEI,
         extras=("torch",),
         tags={"MITRE ATLAS": ("AML.T0024.002 Extract AI Model",), "NIST AI 100-2": ("Model extraction",)},
     )
@@ -203,7 +198,7 @@ class AssistedEvasion(_WithEncoders):
             "without asking the service; it is asked only to see whether they work."
         ),
         needs=_NEEDS,
-        paper=_PAPER,
+        paper=PEI,
         extras=("torch",),
         tags={
             "MITRE ATLAS": ("AML.T0043.000 White-Box Optimization",),

@@ -31,6 +31,7 @@ from dosimeter.attacks.encoder_inference.candidates import (
     check_candidates,
     encoder_from_spec,
 )
+from dosimeter.attacks.encoder_inference.citation import PEI
 from dosimeter.attacks.encoder_inference.controls import run_controls
 from dosimeter.attacks.encoder_inference.counter import upscale
 from dosimeter.attacks.encoder_inference.decision import Decision, decide, undecidable
@@ -49,7 +50,7 @@ from dosimeter.attacks.encoder_inference.reference import Reference
 from dosimeter.attacks.encoder_inference.similarity import Similarity, choose_similarity
 from dosimeter.attacks.encoder_inference.timing import synthesis_seconds
 from dosimeter.core.access import Needs
-from dosimeter.core.card import Card, Paper
+from dosimeter.core.card import Card
 from dosimeter.core.errors import BudgetExceeded, InputError
 from dosimeter.core.method import Attack, Context, Estimate, Findings
 from dosimeter.core.oracle import Oracle
@@ -74,12 +75,7 @@ class EncoderInference(Attack):
             "query or download the candidate encoders, and knows neither the service's head nor its training data."
         ),
         needs=Needs(modalities=("image", "text", "prompt"), returns=("label", "scores", "text", "image")),
-        paper=Paper(
-            title="Pre-trained Encoder Inference: Revealing Upstream Encoders In Downstream Machine Learning Services",
-            authors="Shaopeng Fu, Xuexue Sun, Ke Qing, Tianhang Zheng, Di Wang",
-            year=2024,
-            url="https://arxiv.org/abs/2408.02814",
-        ),
+        paper=PEI,
         extras=("torch", "text"),
         tags={
             "MITRE ATLAS": ("AML.T0014 Discover AI Model Family", "AML.T0040 AI Model Inference API Access"),
