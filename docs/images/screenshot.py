@@ -23,7 +23,9 @@ def main(report: Path) -> None:
             page.goto(f"{report.resolve().as_uri()}#cell-1")
             page.evaluate("document.documentElement.style.scrollBehavior = 'auto'; scrollBy(0, -20)")
             picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-            picture.quantize(256, dither=Image.Dither.NONE).save(folder / f"report-{scheme}.png", optimize=True)
+            picture.quantize(256, dither=Image.Dither.NONE).save(
+                folder / f"report-{scheme}.png", optimize=True
+            )
             page.close()
         browser.close()
 

@@ -46,7 +46,7 @@ def test_lines_of_progress_are_short_and_ten_seconds_apart(
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("asking service service")
     assert line.endswith("…: 0.5")
-    assert len(line) == 85
+    assert len(line) == 115
 
 
 def test_on_a_terminal_progress_is_bars_with_what_is_left(monkeypatch: pytest.MonkeyPatch):

@@ -25,7 +25,7 @@ _STYLES: dict[str, str] = {
     "error": "bold magenta",
 }
 _SECONDS_BETWEEN_LINES = 10.0
-_MOST_CHARACTERS_OF_A_TASK = 80
+_MOST_CHARACTERS_OF_A_TASK = 110
 _WIDTH_WITHOUT_TERMINAL = 120
 
 
