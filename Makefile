@@ -36,7 +36,7 @@ format: setup  ## put the code into shape
 	$(BIN)/ruff format .
 
 docs: setup  ## the documentation as a site, in site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: setup  ## our speed against named peers
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

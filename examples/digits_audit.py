@@ -1,4 +1,4 @@
-"""The audit of digits_audit.yaml from Python: which of four encoders is the digit classifier built on?
+"""The audit of digits_audit.yaml from Python: which of three encoders is the digit classifier built on?
 
 Run:   python examples/digits_audit.py
 Out:   the result as a table: 'depthwise' is named, with every candidate's score, the controls and the price in queries.
@@ -13,7 +13,7 @@ import dosimeter
 from dosimeter.attacks.encoder_inference import Gradient
 
 AS_TRAINED = dosimeter.Preprocessing(size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-FAMILIES = {"conv-a": "conv", "conv-b": "conv", "depthwise": "", "rotation": ""}
+FAMILIES = {"conv-a": "conv", "conv-b": "conv", "depthwise": ""}
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
         objective_count=8,
         copies=3,
         synthesis=Gradient(canvas=32, steps=100),
-        decoys=2,  # random encoders; four candidates alone are too few
+        decoys=2,  # random encoders; three candidates alone are too few
     )
     target = dosimeter.TorchTarget(
         service(), name="digit classifier", returns="label", preprocessing=AS_TRAINED, grants="query"

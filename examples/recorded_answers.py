@@ -20,7 +20,7 @@ import dosimeter
 from dosimeter.attacks.encoder_inference.objectives import random_starts
 
 FOLDER = Path(__file__).parent / "recorded"
-POOL, OBJECTIVES, HIDDEN = 1200, 24, "scales"
+POOL, OBJECTIVES, HIDDEN = 1000, 20, "scales"
 
 
 def grey(images: np.ndarray) -> np.ndarray:

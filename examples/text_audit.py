@@ -66,7 +66,7 @@ def main() -> None:
         lambda texts: head.predict(sentences.answer(texts)), modality="text", returns="label", name="topics"
     )
     attack = dosimeter.EncoderInference(
-        candidates=candidates, copies=3, synthesis=CharacterBeam(length=8, width=8, extensions=10)
+        candidates=candidates, copies=2, synthesis=CharacterBeam(length=8, width=6, extensions=8)
     )
     print(attack.run(service, context=dosimeter.Context(seed=0, public=OBJECTIVES)))
 

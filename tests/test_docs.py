@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 import subprocess
@@ -18,6 +19,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
+import dosimeter
 from dosimeter.cli import app
 from dosimeter.core.registry import catalogue, load
 from dosimeter.study.spec import StudySpec, load_spec
@@ -191,6 +193,8 @@ def test_the_script_in_the_readme_runs(monkeypatch: pytest.MonkeyPatch, capsys: 
     stand_in.encoders = {f"e{seed}": encoder(seed) for seed in range(5)}
     stand_in.predict = lambda images: images.mean(axis=(1, 2)).argmax(axis=1).astype(np.int64)
     monkeypatch.setitem(sys.modules, "my_models", stand_in)
+    quick = functools.partial(dosimeter.EncoderInference, objective_count=4, copies=1)
+    monkeypatch.setattr(dosimeter, "EncoderInference", quick)
     [script] = [b.text for b in BLOCKS if b.page.name == "README.md" and b.language == "python"]
     exec(compile(script, "README.md", "exec", dont_inherit=True), {})
     assert "Encoder inference (PEI): " in capsys.readouterr().out
@@ -276,6 +280,6 @@ def test_the_site_builds_and_loads_nothing_from_outside(tmp_path: Path):
 def test_prose_is_plain_and_british():
     for page in PAGES:
         text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-        text = re.sub(r"`[^`]*`|\(https?:[^)]*\)", "", text)
+        text = re.sub(r"`[^`]*`|\(https?:[^)]*\)|<[^>]*>", "", text)
         assert not re.search(r"[^\x00-\u024f\u2010-\u2027\u2200-\u22ff]", text), page.name
         assert not re.search(r"\b(defenses?|behaviors?|color|normaliz\w+|serializ\w+)\b", text), page.name

@@ -79,7 +79,7 @@ def test_a_classifier_of_ones_own(folder: Path, capsys: pytest.CaptureFixture[st
     pytest.importorskip("torch")
     outcome = audit("digits_audit.yaml")
     assert "runs on 'depthwise'" in outcome["summary"]
-    assert outcome["bill"]["queries"] == 144
+    assert 0 < outcome["bill"]["sent"] == outcome["bill"]["queries"] <= 1000
     run_script("digits_audit.py")
     assert "runs on 'depthwise'" in capsys.readouterr().out
 

@@ -4,7 +4,7 @@ from threading import Timer
 import pytest
 
 from dosimeter.core.database import open_database, transaction
-from dosimeter.core.errors import InputError
+from dosimeter.core.errors import InputError, WriteError
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS numbers (number INTEGER UNIQUE);"
 
@@ -24,6 +24,17 @@ def test_a_transaction_happens_whole_or_not_at_all(tmp_path):
     with transaction(connection):
         connection.execute("INSERT INTO numbers VALUES (3)")
     assert numbers(open_database(tmp_path / "a.sqlite", SCHEMA)) == [1, 3]
+
+
+def test_a_full_disk_is_one_sentence_that_names_the_file(tmp_path):
+    connection = open_database(tmp_path / "a.sqlite", "CREATE TABLE texts (text TEXT);")
+    connection.execute("PRAGMA max_page_count = 3")
+    with (
+        pytest.raises(WriteError, match=r"cannot write .*a\.sqlite: database or disk is full\. Make room"),
+        transaction(connection),
+    ):
+        connection.execute("INSERT INTO texts VALUES (?)", ("x" * 100_000,))
+    assert connection.execute("SELECT count(*) FROM texts").fetchone() == (0,)
 
 
 def test_readers_are_not_held_up_by_a_writer(tmp_path):

@@ -1,9 +1,10 @@
+import errno
 import os
 import stat
 
 import pytest
 
-from dosimeter.core.errors import InputError
+from dosimeter.core.errors import InputError, WriteError
 from dosimeter.core.files import ensure_writable_folder, remove_partials, write_atomic, write_text
 
 
@@ -47,9 +48,30 @@ def test_the_file_is_absent_until_it_is_whole(tmp_path):
 
 def test_a_name_that_is_a_folder_is_refused_and_leaves_nothing(tmp_path):
     (tmp_path / "taken").mkdir()
-    with pytest.raises(OSError):
+    with pytest.raises(WriteError, match=r"cannot write .*taken: Is a directory\. .*choose another folder"):
         write_text(tmp_path / "taken", "x")
     assert names(tmp_path) == ["taken"]
+
+
+def test_a_full_disk_keeps_the_old_file_and_is_one_sentence(tmp_path):
+    path = write_text(tmp_path / "report.html", "old")
+
+    def write(file):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(WriteError, match=r"cannot write .*report\.html: No space left on device\. Make room"):
+        write_atomic(path, write)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["report.html"]
+
+
+def test_the_hint_names_the_flag_of_the_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"it is a file\. Choose another folder, for example with --home\."):
+        ensure_writable_folder(tmp_path / "file", flag="--home")
+    with pytest.raises(InputError, match=r"it is a file\. Choose another folder\.$"):
+        ensure_writable_folder(tmp_path / "file", flag=None)
 
 
 def test_files_can_be_read_by_whom_the_umask_allows(tmp_path):

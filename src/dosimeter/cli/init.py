@@ -18,7 +18,7 @@ def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to 
     from dosimeter.cli.display import print_text
     from dosimeter.core.files import ensure_writable_folder, write_text
 
-    ensure_writable_folder(folder)
+    ensure_writable_folder(folder, flag=None)
     there = [name for name in _NAMES if (folder / name).exists()]
     if there:
         raise InputError(

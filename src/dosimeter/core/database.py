@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dosimeter.core.errors import InputError
+from dosimeter.core.errors import InputError, WriteError
 
 _WAIT_FOR_LOCK_SECONDS = 60
 _RETRY_SECONDS = 0.01
@@ -58,12 +58,21 @@ def use_write_ahead_log(connection: sqlite3.Connection) -> None:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All of the block's changes or none; nobody else writes meanwhile."""
-    connection.execute("BEGIN IMMEDIATE")
+    """All of the block's changes or none; nobody else writes meanwhile.
+
+    Raises:
+        WriteError: the disk is full, or the file can no longer be written.
+    """
     try:
+        connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException as error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+        if isinstance(error, sqlite3.OperationalError):
+            path = connection.execute("PRAGMA database_list").fetchone()[2] or "answers in memory"
+            raise WriteError(
+                f"cannot write {path}: {error}. Make room there or choose another folder, then start again."
+            ) from error
         raise

@@ -54,6 +54,10 @@ class TargetError(DosimeterError):
     """The target failed, or answered something that cannot be an answer."""
 
 
+class WriteError(DosimeterError):
+    """Something could not be written, most often for want of room. Nothing is left half written."""
+
+
 class BudgetExceeded(DosimeterError):
     """A hard cap would be passed by the next step; nothing was sent.
 

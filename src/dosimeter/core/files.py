@@ -15,20 +15,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from dosimeter.core.errors import InputError
+from dosimeter.core.errors import InputError, WriteError
 
 
-def ensure_writable_folder(folder: Path) -> Path:
-    """Create ``folder`` (and parents) and check that a file can be made there, else ``InputError``."""
+def ensure_writable_folder(folder: Path, *, flag: str | None = "--out") -> Path:
+    """Create ``folder`` (and parents) and check that a file can be made there.
+
+    Args:
+        flag: option of the command line that names another folder; ``None`` if there is none.
+
+    Raises:
+        InputError: it cannot be made, or not be written into.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        reason = error.strerror or error
-        raise InputError(
-            f"cannot write into {folder}: {reason}. Choose another folder, for example with --out."
-        ) from error
+        reason = "it is a file" if folder.is_file() else error.strerror or error
+        hint = f", for example with {flag}" if flag else ""
+        raise InputError(f"cannot write into {folder}: {reason}. Choose another folder{hint}.") from error
     return folder
 
 
@@ -48,18 +54,28 @@ def remove_partials(folder: Path, *, older_than_seconds: float = 0.0) -> None:
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
-    """Call ``write`` with a binary file that becomes ``path`` only after ``write`` returned."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Call ``write`` with a binary file that becomes ``path`` only after ``write`` returned.
+
+    Raises:
+        WriteError: the disk is full, or ``path`` cannot be written; what was there before stays.
+    """
     # Not tempfile.mkstemp, which makes files that only their owner can read, whatever the umask says.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_PARTIAL}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise WriteError(
+                f"cannot write {path}: {error.strerror or error}. Make room there or choose another folder, then "
+                "start again."
+            ) from error
         raise
     return path
 

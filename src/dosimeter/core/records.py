@@ -224,15 +224,17 @@ def check_answers(name: str, returns: Returns, answers: Any, n: int, width: int 
         raise TargetError(f"target '{name}' should return {returns}, but returned {describe(answers)}.")
     if array.ndim == 0 or len(array) != n:
         raise TargetError(f"target '{name}' returned an array of shape {array.shape} for {n} inputs.")
+    finite = np.isfinite(array)
     if returns == "label":
         whole = array.dtype.kind != "f" or bool(np.all((np.abs(array) < _LABELS) & (array == np.rint(array))))
         if array.ndim != 1 or not whole:
             raise TargetError(
-                f"target '{name}' should return one whole-number label per input, but returned {describe(array)}."
+                f"target '{name}' should return one whole-number label per input, but returned {describe(array)}"
+                f"{'' if finite.all() else f', of which {int((~finite).sum())} are NaN or infinite'}."
             )
         return array.astype(np.int64)
-    if not np.isfinite(array).all():
-        bad = int((~np.isfinite(array)).sum())
+    if not finite.all():
+        bad = int((~finite).sum())
         raise TargetError(f"target '{name}' returned {bad} values that are NaN or infinite of {array.size}.")
     if returns in ("scores", "embedding"):
         if array.ndim != 2 or array.shape[1] == 0:

@@ -134,12 +134,13 @@ class RecordedTarget(Target):
         inputs = check_batch(modality, inputs, what="recorded inputs")
         if len(inputs) == 0 or len(inputs) != len(answers):
             raise InputError(
-                f"recorded target '{name}' has {len(inputs)} inputs and {len(answers)} answers; they must be as many, and some."
+                f"recorded target '{name}' has {len(inputs)} inputs and {len(answers)} answers; they must be as many, and some. "
+                "Correct the recording."
             )
         try:
             self.answers = check_answers(name, returns, answers, len(inputs), None)
         except TargetError as error:
-            raise InputError(str(error)) from error
+            raise InputError(f"{error} Correct the recording, or 'returns'.") from error
         self.inputs = inputs
         self._row: dict[str, int] = {}
         for row, record in enumerate(inputs):

@@ -55,7 +55,7 @@ class Home:
         Raises:
             InUse: another process holds it.
         """
-        folder = ensure_writable_folder(self.folder / "locks")
+        folder = ensure_writable_folder(self.folder / "locks", flag="--home")
         lock = FileLock(folder / f"{what}.lock")
         try:
             lock.acquire(timeout=0)

@@ -62,7 +62,7 @@ def run_study(
         StoreError: the store failed; what was finished is kept.
     """
     home = home or Home.default()
-    ensure_writable_folder(home.folder)
+    ensure_writable_folder(home.folder, flag="--home")
     ensure_writable_folder(out or Path("dosimeter-runs"))
     remove_partials(home.cache, older_than_seconds=_A_DAY)
     store = store or Store(home.store_url)

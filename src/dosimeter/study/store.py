@@ -95,7 +95,7 @@ class Store:
         try:
             parsed = make_url(url)
             if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
-                ensure_writable_folder(Path(str(parsed.database)).parent)
+                ensure_writable_folder(Path(str(parsed.database)).parent, flag="--store")
             self._engine = create_engine(parsed)
         except (ArgumentError, ImportError) as error:
             raise InputError(

@@ -128,9 +128,14 @@ def state_hash(module: nn.Module, *extra: Any) -> str:
 
 
 def answers_from(outputs: Tensor, returns: Returns) -> np.ndarray:
-    """Embeddings or logits (n, d) as answers: (n,) int64 labels, (n, d) probabilities, or the embeddings themselves."""
+    """Embeddings or logits (n, d) as answers: (n,) int64 labels, (n, d) probabilities, or the embeddings themselves.
+
+    A row with NaN in it has no label; labels are then floats, and that one is NaN.
+    """
     if returns == "label":
-        return outputs.argmax(dim=1).cpu().numpy()
+        labels = outputs.argmax(dim=1).cpu().numpy()
+        undefined = outputs.isnan().any(dim=1).cpu().numpy()
+        return np.where(undefined, np.nan, labels) if undefined.any() else labels
     if outputs.dtype in (torch.bfloat16, torch.float16):
         outputs = outputs.float()
     if returns == "scores":

@@ -21,7 +21,7 @@ from dosimeter.attacks.encoder_inference.attack_sets import (
 from dosimeter.attacks.encoder_inference.beam import CharacterBeam
 from dosimeter.attacks.encoder_inference.candidates import Candidate
 from dosimeter.attacks.encoder_inference.synthesis import Gradient, ZerothOrder
-from dosimeter.core.errors import InputError, TargetError
+from dosimeter.core.errors import InputError, TargetError, WriteError
 from dosimeter.core.target import CallableTarget, RecordedTarget
 from dosimeter.targets.torch import Preprocessing, TorchTarget
 from support.tiny_encoders import PREPROCESSING, SIZE, CharacterFeatures, image_candidate, text_candidate
@@ -184,7 +184,7 @@ def test_nothing_is_left_half_written(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(attack_sets.np, "savez_compressed", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(WriteError, match="No space left"):
         make(image_candidate(0), ZEROTH, cache=tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 

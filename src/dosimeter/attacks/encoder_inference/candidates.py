@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from dosimeter.core.cache import AnswerCache
-from dosimeter.core.errors import InputError, TargetError
+from dosimeter.core.errors import InputError, MissingExtra, TargetError
 from dosimeter.core.oracle import Oracle
 from dosimeter.core.records import Batch, check_answers
 from dosimeter.core.target import RecordedTarget, Target
@@ -158,6 +158,8 @@ def encoder_from_spec(where: str, settings: dict[str, Any], folder: Path, *, tru
             f"{place}: {item['msg']}" if place else item["msg"] for place, item in zip(places, error.errors())
         ]
         raise InputError(f"{where}: {'; '.join(said)}") from error
+    except MissingExtra:
+        raise
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 
@@ -188,6 +190,8 @@ def candidates_from_spec(items: Any, folder: Path, *, trust: bool) -> tuple[Cand
         rest = {key: value for key, value in item.items() if key not in own}
         try:
             target = encoder_from_spec(f"candidates[{number}] ({item['name']})", rest, folder, trust=trust)
+        except MissingExtra:
+            raise
         except InputError as error:
             problems.append(str(error))
         else:

@@ -123,7 +123,7 @@ def figures(
             heatmap(
                 "per-objective",
                 "Where the candidates differ",
-                "Share of attack samples that the service answers like their objective. A right candidate is dark in most rows.",
+                "Share of attack samples that the service answers like their objective. A right candidate stands out in most rows.",
                 rows=[str(j + 1) for j in inference.asked],
                 columns=[candidate.name for candidate in candidates],
                 values=inference.per_objective,

@@ -1,0 +1,131 @@
+"""What is wrong with something that a user wrote, each problem with its place, so that all of it is said at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from dosimeter.core.errors import InputError
+
+Place = tuple[str | int, ...]
+"""Keys and positions that lead from the whole to a part, as in ``("attacks", 0, "copies")``."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        place: where, from the outermost key inwards; empty for the whole.
+        message: what, as the rest of a sentence after the place.
+        note: says in words what the place is, shown in parentheses.
+    """
+
+    place: Place
+    message: str
+    note: str = ""
+
+    def __str__(self) -> str:
+        where = written(self.place) + (f" ({self.note})" if self.note else "")
+        return f"{where}: {self.message}" if where else self.message
+
+
+class SettingsError(InputError):
+    """Settings that cannot be used; every one of them is in ``problems``. What is wrong in several places is said once."""
+
+    def __init__(self, problems: Sequence[Problem], *, of: str = "") -> None:
+        first: dict[str, Problem] = {}
+        more: dict[str, int] = {}
+        for problem in problems:
+            first.setdefault(problem.message, problem)
+            more[problem.message] = more.get(problem.message, -1) + 1
+        self.problems = [
+            replace(problem, note=f"{problem.note}{' ' if problem.note else ''}and {more[message]} more")
+            if more[message]
+            else problem
+            for message, problem in first.items()
+        ]
+        super().__init__(f"{of}: " * bool(of) + "; ".join(map(str, self.problems)))
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """``did you mean 'x'?``, or the known names where none is near."""
+    names = list(known)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return f"known are {', '.join(names)}" if names else "none are known"
+
+
+def written(place: Place) -> str:
+    """A place as people write it: ``attacks[0].copies``."""
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def validation_problems(error: ValidationError, annotation: Any, value: Any) -> list[Problem]:
+    """Every problem in ``error``, which came of validating ``value`` as ``annotation``. Never shows the value itself."""
+    return [
+        _problem(item, annotation, value) for item in error.errors(include_url=False, include_input=False)
+    ]
+
+
+def _problem(item: ErrorDetails, annotation: Any, value: Any) -> Problem:
+    kind, loc = item["type"], item["loc"]
+    place = _place_in(value, loc, missing=kind in ("missing", "extra_forbidden"))
+    if kind == "extra_forbidden":
+        return Problem(place, f"unknown key; {nearest(loc[-1], _keys_at(annotation, loc[:-1]))}")
+    if kind == "missing":
+        return Problem(place, "is missing")
+    if kind.startswith("union_tag_"):
+        context = item["ctx"]
+        key, known = context["discriminator"].strip("'"), context["expected_tags"].replace("'", "").split(", ")
+        if kind == "union_tag_invalid":
+            return Problem((*place, key), f"'{context['tag']}' is not known; {nearest(context['tag'], known)}")
+        return Problem((*place, key), f"is missing; known are {', '.join(known)}")
+    return Problem(place, item["msg"].removeprefix("Value error, ").removeprefix("Input "))
+
+
+def _place_in(value: Any, loc: Place, *, missing: bool) -> Place:
+    """``loc`` without the labels that pydantic adds for unions; the last part of a missing key stays."""
+    place: Place = ()
+    for number, part in enumerate(loc):
+        inside: Any = value if isinstance(value, (dict, list, tuple)) else {}
+        try:
+            value = inside[part]
+        except (LookupError, TypeError):
+            if not missing or number < len(loc) - 1:
+                continue
+        place = (*place, part)
+    return place
+
+
+def _keys_at(annotation: Any, loc: Place) -> list[str]:
+    """Keys that the model at ``loc`` inside ``annotation`` knows."""
+    models = list(_models_in(annotation))
+    for part in loc:
+        fields = [inner.model_fields[part].annotation for inner in models if part in inner.model_fields]
+        if fields:
+            models = [found for annotation in fields for found in _models_in(annotation)]
+        elif any(_kind(inner) == part for inner in models):
+            models = [inner for inner in models if _kind(inner) == part]
+    return sorted({key for inner in models for key in inner.model_fields})
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
+
+
+def _kind(model: type[BaseModel]) -> Any:
+    field = model.model_fields.get("kind")
+    return None if field is None else field.default
