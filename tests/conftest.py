@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # for tests that import from support
+
 PLUGIN_EXAMPLE = Path(__file__).parent / "plugin_example"
 WORDS = [f"word-{number}" for number in range(60)]
 LABELS = [0] * 45 + [1] * 10 + [2] * 5

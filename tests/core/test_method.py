@@ -135,11 +135,11 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"round": 2}, r"^counting: round: there is no such setting; did you mean 'rounds'\?$"),
-            ({"zzz": 2}, r"^counting: zzz: there is no such setting; there are: rounds, word, rate$"),
+            ({"round": 2}, r"^counting: round: unknown key; did you mean 'rounds'\?$"),
+            ({"zzz": 2}, r"^counting: zzz: unknown key; known are rate, rounds, word$"),
             ({"rounds": 0, "rate": "x", "zzz": 1}, r"^counting: rounds: .*; rate: .*; zzz: .*$"),
-            ({1: 2}, r"^counting: 1: "),
-            (["rounds"], r"^counting: Input should be a valid dictionary"),
+            ({1: 2}, r"^counting: \[1\]: "),
+            (["rounds"], r"^counting: should be a valid dictionary"),
         ],
     )
     def test_from_spec_collects_every_problem(self, settings, message, tmp_path):

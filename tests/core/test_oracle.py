@@ -516,3 +516,8 @@ class TestSharedFiles:
             oracle(["a"])
         assert service.sent == []
         assert oracle(["a"]).tolist() == [1]
+
+
+def test_a_function_is_no_target_and_how_to_make_it_one_is_said():
+    with pytest.raises(InputError, match=r"got a function\. Wrap a function of yours: CallableTarget\("):
+        Oracle(lambda texts: [0] * len(texts))

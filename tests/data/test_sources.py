@@ -50,7 +50,9 @@ def test_photographs_refuse_nothing(options):
         data.load("photographs", **options)
 
 
-def test_unknown_names_come_with_the_nearest():
+def test_unknown_names_come_with_the_nearest(tmp_path):
+    with pytest.raises(InputError, match=r"no data set or file '.*/digit'. Did you mean digits"):
+        data.load(tmp_path / "digit")
     with pytest.raises(InputError, match=r"no data set or file 'cifar-10'. Did you mean cifar10"):
         data.load("cifar-10")
     with pytest.raises(InputError, match=r"Names are: digits, breast-cancer"):

@@ -51,7 +51,10 @@ def test_files_and_merges(tmp_path):
     [
         ("a: 1\nb: 2\na: 3\n", "the YAML text, line 3, column 1: the key 'a' is there twice"),
         ("a:\n  - b: 1\n    b: 2\n", "line 3, column 5: the key 'b' is there twice"),
-        ("a:\n\tb: 1\n", r"line 2, column 1: .*found character '\\t' that cannot start any token"),
+        (
+            "a:\n\tb: 1\n",
+            r"line 2, column 1: .*found character '\\t' that cannot start any token; indent with spaces",
+        ),
         ("a: [1, 2\nb: 3\n", "line 2, column 2: while parsing a flow sequence"),
         ("a: !!python/object/apply:os.system [ls]", "line 1, column 4: the tag '.*os.system' is not allowed"),
         ("a: !!binary aGk=", "is not allowed, only plain data is"),

@@ -120,3 +120,7 @@ def test_safetensors_must_tile_their_file(tmp_path):
     path.write_bytes(checkpoint(tensor_pickle()))
     with pytest.raises(InputError, match="a pickle or PyTorch checkpoint under another name"):
         load_weights(path)
+    for text in ("<!doctype html><title>Not found</title>", "version https://git-lfs.github.com/spec/v1"):
+        path.write_text(text)
+        with pytest.raises(InputError, match="it is text, such as a web page or a Git LFS pointer"):
+            load_weights(path)

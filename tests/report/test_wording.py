@@ -45,7 +45,15 @@ def test_long_cells_say_what_is_left_out():
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.4231, "0.42 s"), (37.6, "38 s"), (59.7, "60 s"), (725, "12 min 5 s"), (12_000, "3 h 20 min")],
+    [
+        (0.4231, "0.42 s"),
+        (37.6, "38 s"),
+        (59.7, "60 s"),
+        (725, "12 min 5 s"),
+        (1800, "30 min"),
+        (12_000, "3 h 20 min"),
+        (7200, "2 h"),
+    ],
 )
 def test_durations(seconds, text):
     assert seconds_text(seconds) == text

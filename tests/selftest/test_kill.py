@@ -8,7 +8,8 @@ from dosimeter.selftest import kill
 def test_an_audit_survives_being_killed():
     report = kill.run(kills=4, seed=1)
     assert [case.name for case in report.cases if not case.ok] == []
-    assert report.cases[0].detail == "4 kills landed"
+    # The last one waits for the first file of the report, and a quick audit may have ended by then.
+    assert report.cases[0].detail in ("3 kills landed", "4 kills landed")
 
 
 def test_lost_answers_are_noticed(monkeypatch: pytest.MonkeyPatch):

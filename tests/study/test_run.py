@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dosimeter.core.errors import CapabilityError, InputError
+from dosimeter.core.errors import CapabilityError, InputError, SpecError
 from dosimeter.core.ledger import Ledger
 from dosimeter.core.progress import ProgressEvent, listening
 from dosimeter.study.home import Home, InUse
@@ -189,6 +189,18 @@ def test_two_audits_into_one_folder_do_not_mix(audit_folder: Path):
         pytest.raises(InUse, match="another process"),
     ):
         audit(audit_folder / "audit.yaml")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_what_cannot_run_leaves_no_empty_folder_of_reports(audit_folder: Path, there: bool):
+    out = audit_folder / "out"
+    if there:
+        out.mkdir()
+    text = (audit_folder / "audit.yaml").read_text().replace("[label-skew]", "[{label-skew: {inputs: 0}}]")
+    (audit_folder / "audit.yaml").write_text(text)
+    with pytest.raises(SpecError):
+        run_study(load_spec(audit_folder / "audit.yaml"), out=out)
+    assert out.exists() is there
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_any_work(audit_folder: Path):

@@ -75,9 +75,12 @@ def test_the_outcome_comes_back_and_only_of_a_finished_run(store: Store):
 
 
 def test_runs_are_found_by_the_beginning_of_their_names(store: Store):
+    for name in ("x", "last"):
+        with pytest.raises(InputError, match=r"no runs in the store .* yet; 'dosimeter audit' makes one"):
+            store.find(name)
+    run, other = begin(store), begin(store)
     with pytest.raises(InputError, match="no run begins with 'x'"):
         store.find("x")
-    run, other = begin(store), begin(store)
     assert store.find(run.id).id == run.id
     assert store.find("last").id in (run.id, other.id)
     with pytest.raises(InputError, match="several runs begin"):

@@ -134,6 +134,14 @@ def test_a_slow_answer_is_asked_again_under_the_same_key():
         assert max(Counter(service.keys).values()) == 2
 
 
+def test_a_long_wait_is_explained_once(monkeypatch, caplog):
+    monkeypatch.setattr("dosimeter.targets.http_client._LONG_WAIT_SECONDS", 1.0)
+    with LoopbackService(lengths, misbehave=first(4, rate_limited("1"))) as service:
+        target = make(service, concurrency=4)
+        np.testing.assert_array_equal(ask(target), EXPECTED)
+        assert caplog.messages == [f"service {service.url} asks to wait 1 s; waiting"]
+
+
 def test_retry_after_is_honoured_by_all_requests():
     with LoopbackService(lengths, misbehave=first(1, rate_limited("1"))) as service:
         target = make(service, concurrency=1)
@@ -166,8 +174,12 @@ def test_overload_lowers_the_number_in_flight():
         (always(Reply(413)), {}, r"answered 413 \(application/json, empty body\). Lower batch_size"),
         (always(redirect("http://elsewhere.example/")), {}, "answered 307 .*Redirects are not followed"),
         (always(Reply(500, b"x" * 500)), {}, "answered 500 .*x{80}\\.\\.\\.'.*in 4 attempts"),
-        (always(rate_limited("9999")), {}, "asks to wait 9999 s"),
-        (always(Reply(hang_up=True)), {"max_retries": 1}, "cannot be reached .* in 2 attempts"),
+        (always(rate_limited("9999")), {}, r"answered 429 and asks to wait 9999 s \(application/json"),
+        (
+            always(Reply(hang_up=True)),
+            {"max_retries": 1},
+            "closed the connection without answering.* in 2 attempts",
+        ),
         (
             always(Reply(delay_seconds=30)),
             {"timeout_seconds": 0.1, "max_retries": 1},
@@ -268,8 +280,9 @@ def test_closing_the_iterator_cancels_what_is_in_flight():
         next(stream)
         stream.close()
         target.close()
-        sent = service.requests
         assert threading.active_count() <= 2 + 1
+        time.sleep(0.3)  # for what was on the wire
+        sent = service.requests
         time.sleep(0.05)
         assert service.requests == sent <= 5
 

@@ -161,7 +161,10 @@ def test_a_factory_may_return_a_target(folder: Path):
             {"factory": "mine.py:linear", "weights": "other.safetensors"},
             r"do not fit Sequential: .*size mismatch",
         ),
-        ({"factory": "mine.py:linear", "preprocessing": {"sise": 2}}, "sise .*not permitted"),
+        (
+            {"factory": "mine.py:linear", "preprocessing": {"sise": 2}},
+            "preprocessing.sise: unknown key; did you mean 'size'",
+        ),
     ],
 )
 def test_what_a_factory_gets_wrong(folder: Path, settings, match):

@@ -170,6 +170,23 @@ def test_half_precision_answers_are_float32():
     assert answers.dtype == np.float32
 
 
+def test_outputs_that_are_nan_are_no_labels():
+    module = network()
+    with torch.no_grad():
+        module[-1].bias[0] = torch.nan
+    with pytest.raises(TargetError, match=r"one whole-number label per input, .* are NaN or infinite"):
+        Oracle(target(module, returns="label"))(IMAGES)
+
+
+def test_a_padding_that_gives_nan_does_not_matter():
+    class Normalised(nn.Module):
+        def forward(self, x):
+            return x.flatten(1) / x.flatten(1).norm(dim=1, keepdim=True)
+
+    answers = Oracle(target(Normalised(), returns="label"))(IMAGES[:1])
+    assert answers.dtype == np.int64
+
+
 def test_weights_changed_afterwards_are_noticed():
     module = network()
     asked = target(module)

@@ -7,13 +7,14 @@ import logging
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from dosimeter.cli import audit, init, list_methods, plan, report, reproduce, runs, selftest, show
-from dosimeter.core.errors import DosimeterError
+from dosimeter.core.errors import DosimeterError, SpecError
 
 _COULD_NOT_COMPLETE, _WRONG_INPUT, _INTERRUPTED = 3, 4, 130
 # Typer has no public name for the base class of its usage errors.
@@ -32,11 +33,13 @@ class ExitCodeGroup(TyperGroup):
             if code == _INTERRUPTED:  # how Typer hands on Ctrl-C
                 raise KeyboardInterrupt
         except _UsageError as error:
-            message: str = error.format_message()  # type: ignore[attr-defined]
+            message: str = error.format_message().replace("Value error, ", "")  # type: ignore[attr-defined]
             hint = " Run it with --help to see its usage." if given else ""
-            code = _fail(message + hint, _WRONG_INPUT, given)
+            end = "" if message.endswith((".", "?", "!")) or not given else "."
+            code = _fail(message + end + hint, _WRONG_INPUT, given)
         except DosimeterError as error:
-            code = _fail(str(error), error.exit_code, given, getattr(error, "problems", None))
+            problems = error.problems if isinstance(error, SpecError) else None
+            code = _fail(str(error), error.exit_code, given, problems)
         except (KeyboardInterrupt, typer.Abort):
             code = _fail(
                 f"interrupted. {_RESUME if given[:1] == ['audit'] else ''}".strip(), _INTERRUPTED, given
@@ -65,10 +68,29 @@ app = typer.Typer(
     epilog="Exit codes: 0 pass, 1 policy or claim does not hold, 2 undetermined, 3 could not be completed, "
     "4 wrong input or usage, 130 interrupted.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dosimeter {version('dosimeter')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """What stands before the name of a command."""
+
+
 app.command("audit")(audit.audit)
 app.command("plan")(plan.plan)
 app.command("reproduce")(reproduce.reproduce)

@@ -70,20 +70,22 @@ def audit(
 
 def print_outcome(outcome: StudyOutcome, folder: Path) -> None:
     """The verdict table, where the report lies, and the next step."""
-    from dosimeter.cli.display import print_table, print_text, verdict_line
+    from dosimeter.cli.display import print_entry, print_table, verdict_line
     from dosimeter.report.wording import number_text, seconds_text
 
+    several_seeds = len({cell.cell.seed for cell in outcome.cells}) > 1
+    seed = ["seed"] if several_seeds else []
     print_table(
         f"{outcome.name}: {outcome.target} ({outcome.target_access})",
-        ["attack", "defence", "seed", "verdict", "finding", "queries"],
+        ["attack", "defence", *seed, "verdict", "queries", "finding"],
         [
             [
                 cell.cell.attack,
                 cell.cell.defense,
-                cell.cell.seed,
+                *([cell.cell.seed] if several_seeds else []),
                 cell.result.verdict,
-                f"{cell.result.summary} {cell.result.reason or ''}".strip(),
                 number_text(cell.result.cost.queries),
+                cell.result.summary,
             ]
             for cell in outcome.cells
         ],
@@ -91,16 +93,15 @@ def print_outcome(outcome: StudyOutcome, folder: Path) -> None:
     if outcome.findings:
         print_table(
             "Policy",
-            ["metric", "allowed", "measured", "defence", "seed", "verdict", "reason"],
+            ["metric", "allowed", "measured", "defence", *seed, "verdict"],
             [
                 [
                     finding.metric,
                     f"{finding.relation} {finding.bound:g}",
                     finding.measured if finding.measured and finding.measured.value is not None else None,
                     finding.cell.defense,
-                    finding.cell.seed,
+                    *([finding.cell.seed] if several_seeds else []),
                     finding.verdict,
-                    finding.reason,
                 ]
                 for finding in outcome.findings
             ],
@@ -109,6 +110,21 @@ def print_outcome(outcome: StudyOutcome, folder: Path) -> None:
     limit = "" if bill.limit is None else f" of {number_text(bill.limit)} allowed"
     took = "" if bill.seconds is None else f", {seconds_text(bill.seconds)}"
     verdict_line(outcome.verdict, outcome.summary)
-    print_text(f"Cost    {number_text(bill.queries)} queries{limit}{took}")
-    print_text(f"Report  {folder / 'report.html'}")
-    print_text(f"Next    {outcome.next_step}")
+    for reason, where in _reasons(outcome).items():
+        if reason not in outcome.next_step:
+            print_entry("Why", f"{', '.join(where)}: {reason}")
+    print_entry("Cost", f"{number_text(bill.queries)} queries{limit}{took}")
+    print_entry("Report", str(folder / "report.html"))
+    print_entry("Next", outcome.next_step)
+
+
+def _reasons(outcome: StudyOutcome) -> dict[str, list[str]]:
+    """Why something is undetermined or went wrong, and of which cells or policy lines that is said."""
+    said: dict[str, list[str]] = {}
+    for cell in outcome.cells:
+        if cell.result.reason:
+            said.setdefault(cell.result.reason, []).append(cell.cell.label)
+    for finding in outcome.findings:
+        if finding.reason and finding.reason not in said:
+            said.setdefault(finding.reason, []).append(finding.metric)
+    return said

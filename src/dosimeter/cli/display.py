@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ _STYLES: dict[str, str] = {
 _SECONDS_BETWEEN_LINES = 10.0
 _MOST_CHARACTERS_OF_A_TASK = 110
 _WIDTH_WITHOUT_TERMINAL = 120
+_LONGEST_UNBROKEN = 12
 
 
 def print_json(document: Any) -> None:
@@ -34,9 +36,19 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def print_text(text: str = "") -> None:
-    """One line on stdout, never wrapped and never read as markup."""
+def print_text(text: str = "", *, indent: int = 0) -> None:
+    """Text on stdout, never read as markup: one line, but wrapped at spaces on a terminal, ``indent`` deep from the second on."""
+    if sys.stdout.isatty():
+        width = _console(stderr=False).width
+        text = textwrap.fill(
+            text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+        )
     sys.stdout.write(text + "\n")
+
+
+def print_entry(name: str, text: str, *, width: int = 8) -> None:
+    """``name    text``; further lines of the text begin where the first one does."""
+    print_text(f"{name:<{width}}{text}", indent=width)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -45,22 +57,25 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]
     from rich.text import Text
 
     table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
+    console = _console(stderr=False)
+    cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells)]
+    needed = sum(width if width <= _LONGEST_UNBROKEN else _LONGEST_UNBROKEN for width in widths[1:])
+    fits = widths[0] + needed + 3 * len(widths) + 1 <= console.width
     for number, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=number == 0)
-    for row in rows:
-        table.add_row(
-            *(Text("–" if cell is None else str(cell), style=_STYLES.get(str(cell), "")) for cell in row)
-        )
-    _console(stderr=False).print(table)
+        unbroken = number == 0 or (fits and widths[number] <= _LONGEST_UNBROKEN)
+        table.add_column(column, overflow="fold", no_wrap=unbroken)
+    for row in cells:
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    console.print(table)
 
 
 def verdict_line(verdict: Verdict, text: str) -> None:
     """``PASS  text`` in the verdict's colour."""
     from rich.text import Text
 
-    _console(stderr=False).print(
-        Text.assemble((verdict.upper(), _STYLES[verdict]), "  ", text), soft_wrap=True
-    )
+    line = Text.assemble((verdict.upper(), _STYLES[verdict]), "  ", text)
+    _console(stderr=False).print(line, soft_wrap=not sys.stdout.isatty())
 
 
 def _console(*, stderr: bool) -> Console:

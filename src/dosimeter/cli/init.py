@@ -13,7 +13,7 @@ from dosimeter.core.errors import InputError
 _NAMES = ("audit.yaml", "my_models.py")
 
 
-def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write.")] = Path()) -> None:
+def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write.")] = Path()) -> None:
     """Write a commented audit spec for your own model."""
     from dosimeter.cli.display import print_text
     from dosimeter.core.files import ensure_writable_folder, write_text

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dosimeter.core.errors import InputError
+
 if TYPE_CHECKING:
     from dosimeter.study.home import Home
     from dosimeter.study.spec import StudySpec
     from dosimeter.study.store import Store
 
-Spec = Annotated[Path | None, typer.Argument(help="Audit spec; the embedded example if not given.")]
+Spec = Annotated[
+    Path | None, typer.Argument(metavar="SPEC.yaml", help="Audit spec; the embedded example if not given.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Read weight files that can run code; only if you trust their author.")
@@ -50,3 +54,17 @@ def open_store(home: Home, url: str | None) -> Store:
     from dosimeter.study.store import Store
 
     return Store(url or home.store_url)
+
+
+def open_store_to_read(home: Home, url: str | None) -> Store:
+    """As :func:`open_store`, but nothing is made where nothing is.
+
+    Raises:
+        InputError: there is no store.
+    """
+    if url is None and not home.store_file.exists():
+        raise InputError(
+            f"there are no runs in {home.folder} yet; 'dosimeter audit' makes one, and --home or --store names "
+            "another place."
+        )
+    return open_store(home, url)

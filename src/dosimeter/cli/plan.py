@@ -9,7 +9,7 @@ from dosimeter.cli.options import AsJson, Spec, Trust, read_spec
 
 def plan(spec: Spec = None, trust: Trust = False, as_json: AsJson = False) -> int:
     """Show what an audit would run and what it may cost."""
-    from dosimeter.cli.display import print_json, print_table, print_text, reporting
+    from dosimeter.cli.display import print_entry, print_json, print_table, reporting
     from dosimeter.report.wording import number_text, seconds_text
     from dosimeter.study.plan import plan as plan_study
 
@@ -46,7 +46,7 @@ def plan(spec: Spec = None, trust: Trust = False, as_json: AsJson = False) -> in
         return planned.exit_code
     print_table(
         f"{study.name}: {planned.target} ({planned.target_access})",
-        ["attack", "defence", "seed", "would", "queries at most", "time", "why not"],
+        ["attack", "defence", "seed", "would", "queries", "time"],
         [
             [
                 cell["attack"],
@@ -55,7 +55,6 @@ def plan(spec: Spec = None, trust: Trust = False, as_json: AsJson = False) -> in
                 cell["status"],
                 None if cell["queries"] is None else number_text(cell["queries"]),
                 None if cell["seconds"] is None else seconds_text(cell["seconds"]),
-                cell["reason"] or "",
             ]
             for cell in cells
         ],
@@ -64,9 +63,17 @@ def plan(spec: Spec = None, trust: Trust = False, as_json: AsJson = False) -> in
     allowed = "no limit" if budget.queries is None else f"{number_text(budget.queries)} allowed"
     time_allowed = "no limit" if budget.seconds is None else f"{seconds_text(budget.seconds)} allowed"
     time = "not known" if planned.seconds is None else seconds_text(planned.seconds)
-    print_text(
-        f"Total   at most {number_text(planned.queries)} queries ({allowed}); time {time} ({time_allowed})"
+    reasons: dict[str, list[str]] = {}
+    for planned_cell in planned.cells:
+        if planned_cell.reason:
+            reasons.setdefault(planned_cell.reason, []).append(planned_cell.cell.label)
+    for reason, where in reasons.items():
+        print_entry("Why", f"{', '.join(where)}: {reason}")
+    print_entry(
+        "Total", f"at most {number_text(planned.queries)} queries ({allowed}); time {time} ({time_allowed})"
     )
     for note in planned.notes:
-        print_text(f"Note    {note}")
+        print_entry("Note", note)
+    if not planned.exit_code:
+        print_entry("Next", study.origin.command)
     return planned.exit_code

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from dosimeter.cli.options import AsJson, HomeFolder, StoreUrl, open_home, open_store
+from dosimeter.cli.options import AsJson, HomeFolder, StoreUrl, open_home, open_store_to_read
 
 
 def report(
-    run: Annotated[str, typer.Argument(help="Run, or the beginning of its name; 'last' is the newest.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="Run, or the beginning of its name; 'last' is the newest.")
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder (default: where the run wrote them).")
     ] = None,
@@ -23,7 +25,7 @@ def report(
     from dosimeter.cli.display import print_json, print_text
     from dosimeter.report.write import write_reports
 
-    kept = open_store(open_home(home), store)
+    kept = open_store_to_read(open_home(home), store)
     record = kept.find(run)
     outcome = kept.outcome(record.id)
     paths = write_reports(outcome, out or record.out)

@@ -24,9 +24,7 @@ class SizeName(StrEnum):
 
 
 def reproduce(
-    slugs: Annotated[
-        list[str] | None, typer.Argument(metavar="[SLUG]...", help="Systems to reproduce.")
-    ] = None,
+    slugs: Annotated[list[str] | None, typer.Argument(metavar="SLUG", help="Systems to reproduce.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every system.")] = False,
     size: Annotated[
         SizeName, typer.Option(help="quick: minutes, no network. full: real data.")
@@ -43,7 +41,10 @@ def reproduce(
     from dosimeter.core.reproduction import available, find
 
     if everything == bool(slugs):
-        raise InputError("name the systems to reproduce, or give --all, but not both.")
+        raise InputError(
+            "name the systems to reproduce, or give --all, but not both. "
+            f"There are: {', '.join(module.SLUG for module in available())}."
+        )
     if out is not None:
         ensure_writable_folder(out)
     done = []

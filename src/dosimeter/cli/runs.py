@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from dosimeter.cli.options import AsJson, HomeFolder, StoreUrl, open_home, open_store
 
 
@@ -10,7 +12,9 @@ def runs(home: HomeFolder = None, store: StoreUrl = None, as_json: AsJson = Fals
     from dosimeter.cli.display import print_json, print_table, print_text
     from dosimeter.report.wording import seconds_text
 
-    records = open_store(open_home(home), store).runs()
+    state = open_home(home)
+    # Looking makes nothing.
+    records = open_store(state, store).runs() if store or state.store_file.exists() else []
     if as_json:
         print_json(
             [
@@ -28,20 +32,23 @@ def runs(home: HomeFolder = None, store: StoreUrl = None, as_json: AsJson = Fals
         )
         return
     if not records:
-        print_text("No runs yet; 'dosimeter audit' makes one.")
+        print_text(f"No runs yet in {store or state.folder}; 'dosimeter audit' makes one.")
         return
     print_table(
         "",
-        ["run", "name", "verdict", "started (UTC)", "time", "reports"],
+        ["run (begun, UTC)", "name", "verdict", "time", "reports"],
         [
             [
                 record.id,
                 record.name,
                 record.verdict or "unfinished",
-                record.started.replace("T", " ").removesuffix("+00:00"),
-                seconds_text(record.seconds),
-                record.out,
+                seconds_text(record.seconds) if record.seconds else None,
+                _from_here(record.out),
             ]
             for record in records
         ],
     )
+
+
+def _from_here(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -28,7 +28,7 @@ def selftest(
     as_json: AsJson = False,
 ) -> int:
     """Examine the tool itself."""
-    from dosimeter.cli.display import print_json, print_table, reporting
+    from dosimeter.cli.display import print_entry, print_json, print_text, reporting
 
     with reporting():
         found: SelftestReport = importlib.import_module(f"dosimeter.selftest.{name.value}").run()
@@ -37,9 +37,8 @@ def selftest(
         print_json({**found.as_dict(), "exit_code": code})
         return code
     passed = sum(case.ok for case in found.cases)
-    print_table(
-        f"selftest {found.name}: {passed} of {len(found.cases)} passed",
-        ["case", "what", "outcome", "ok", "detail"],
-        [[c.name, c.what, c.outcome, "pass" if c.ok else "fail", c.detail] for c in found.cases],
-    )
+    for case in sorted(found.cases, key=lambda case: not case.ok):
+        detail = f" ({case.detail})" if case.detail else ""
+        print_entry("pass" if case.ok else "FAIL", f"{case.name}: {case.what}: {case.outcome}{detail}")
+    print_text(f"selftest {found.name}: {passed} of {len(found.cases)} passed")
     return code

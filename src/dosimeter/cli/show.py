@@ -11,10 +11,11 @@ from dosimeter.cli.options import AsJson
 
 
 def show(
-    slug: Annotated[str, typer.Argument(help="Name from 'dosimeter list'.")], as_json: AsJson = False
+    slug: Annotated[str, typer.Argument(metavar="NAME", help="Name from 'dosimeter list'.")],
+    as_json: AsJson = False,
 ) -> None:
     """Show one method: purpose, needs, settings, tags."""
-    from dosimeter.cli.display import print_json, print_table, print_text
+    from dosimeter.cli.display import print_entry, print_json, print_table, print_text
 
     described = _describe(slug)
     if as_json:
@@ -38,9 +39,9 @@ def show(
         lines.append(("Install", f"pip install 'dosimeter[{','.join(card['extras'])}]'"))
     lines += [(taxonomy, "; ".join(tags)) for taxonomy, tags in card["tags"].items()]
     print_text(f"{card['title']} ({card['slug']}, {card['kind']})")
-    width = max(len(name) for name, _ in lines)
+    width = max(len(name) for name, _ in lines) + 2
     for name, text in lines:
-        print_text(f"  {name:<{width}}  {text}")
+        print_entry(name, text, width=width)
     print_table(
         "Hyper-parameters",
         ["name", "type", "default", "what it is"],

@@ -6,13 +6,12 @@ I/O, plotting, argument parsing, choosing data.
 
 from __future__ import annotations
 
-import difflib
 import platform
 import resource
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,12 +19,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
 
 from dosimeter.core.access import check_access
 from dosimeter.core.card import Card
-from dosimeter.core.errors import InputError
 from dosimeter.core.oracle import Oracle
+from dosimeter.core.problems import Problem, SettingsError, validation_problems
 from dosimeter.core.records import Answers, Batch, check_answers, content_hash, take
 from dosimeter.core.result import Artifact, Cost, Figure, Metric, Provenance, Result, Table, Verdict
 from dosimeter.core.seeding import rng
@@ -59,24 +57,26 @@ class Method(BaseModel, ABC):
         ``trust`` allows model files that can run code when loaded; methods that load models pass it on.
 
         Raises:
-            InputError: settings that the method does not know or accept, all in one message.
+            SettingsError: settings that the method does not know or accept, all of them.
         """
-        try:
-            return cls.model_validate(settings)
-        except ValidationError as error:
-            problems = "; ".join(cls._problem(item) for item in error.errors())
-            raise InputError(f"{cls.card.slug}: {problems}") from error
+        return cls.checked(settings, [])
 
     @classmethod
-    def _problem(cls, item: ErrorDetails) -> str:
-        place, message = ".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            message = "there is no such setting"
-            if len(item["loc"]) == 1:
-                near = difflib.get_close_matches(place, cls.model_fields, n=1)
-                known = ", ".join(cls.model_fields) or "none"
-                message += f"; did you mean '{near[0]}'?" if near else f"; there are: {known}"
-        return f"{place}: {message}" if place else message
+    def checked(cls, settings: dict[str, Any], problems: Sequence[Problem]) -> Self:
+        """The method from settings that are built by now, where ``problems`` came up in building some of them.
+
+        Raises:
+            SettingsError: ``problems``, and what is wrong with the other settings.
+        """
+        found, unbuilt = list(problems), {problem.place[:1] for problem in problems}
+        try:
+            method = cls.model_validate(settings)
+        except ValidationError as error:
+            wrong = validation_problems(error, cls, settings)
+            found += [problem for problem in wrong if problem.place[:1] not in unbuilt]
+        if found:
+            raise SettingsError(found, of=cls.card.slug)
+        return method
 
     def hyperparameters(self) -> dict[str, Any]:
         """The settings as JSON values, for the record."""

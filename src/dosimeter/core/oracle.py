@@ -63,6 +63,11 @@ class Oracle:
         scope: str = "",
         max_queries: int | None = None,
     ) -> None:
+        if not isinstance(target, Target):
+            raise InputError(
+                f"expected a target, but got a {type(target).__name__}. Wrap a function of yours: "
+                'CallableTarget(function, modality="image", returns="label").'
+            )
         self._target = target
         self._ledger = Ledger() if ledger is None else ledger
         self._cache = AnswerCache() if cache is None else cache

@@ -36,19 +36,16 @@ class Problem:
 
 
 class SettingsError(InputError):
-    """Settings that cannot be used; every one of them is in ``problems``. What is wrong in several places is said once."""
+    """Settings that cannot be used; every one of them is in ``problems``. What is wrong with several items is said once."""
 
     def __init__(self, problems: Sequence[Problem], *, of: str = "") -> None:
-        first: dict[str, Problem] = {}
-        more: dict[str, int] = {}
+        alike: dict[tuple[object, ...], list[Problem]] = {}
         for problem in problems:
-            first.setdefault(problem.message, problem)
-            more[problem.message] = more.get(problem.message, -1) + 1
+            keys = tuple(part for part in problem.place if isinstance(part, str))
+            alike.setdefault((problem.message, *keys), []).append(problem)
         self.problems = [
-            replace(problem, note=f"{problem.note}{' ' if problem.note else ''}and {more[message]} more")
-            if more[message]
-            else problem
-            for message, problem in first.items()
+            replace(first, note=f"{first.note} and {len(others)} more".strip()) if others else first
+            for first, *others in alike.values()
         ]
         super().__init__(f"{of}: " * bool(of) + "; ".join(map(str, self.problems)))
 
@@ -56,10 +53,17 @@ class SettingsError(InputError):
 def nearest(name: object, known: Iterable[str]) -> str:
     """``did you mean 'x'?``, or the known names where none is near."""
     names = list(known)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.6)
     if near:
-        return f"did you mean '{near[0]}'?"
+        best = max(near, key=lambda found: _likeness(str(name), found))
+        return f"did you mean '{best}'?"
     return f"known are {', '.join(names)}" if names else "none are known"
+
+
+def _likeness(one: str, other: str) -> tuple[float, int]:
+    """How much of both is the same, and how many letters they begin with in common."""
+    same_start = next((n for n, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
+    return difflib.SequenceMatcher(None, one, other).ratio(), same_start
 
 
 def written(place: Place) -> str:
@@ -81,15 +85,15 @@ def _problem(item: ErrorDetails, annotation: Any, value: Any) -> Problem:
     kind, loc = item["type"], item["loc"]
     place = _place_in(value, loc, missing=kind in ("missing", "extra_forbidden"))
     if kind == "extra_forbidden":
-        return Problem(place, f"unknown key; {nearest(loc[-1], _keys_at(annotation, loc[:-1]))}")
+        keys = {key for model in _models_at(annotation, loc[:-1]) for key in model.model_fields}
+        return Problem(place, f"unknown key; {nearest(loc[-1], sorted(keys))}")
     if kind == "missing":
         return Problem(place, "is missing")
     if kind.startswith("union_tag_"):
-        context = item["ctx"]
-        key, known = context["discriminator"].strip("'"), context["expected_tags"].replace("'", "").split(", ")
-        if kind == "union_tag_invalid":
-            return Problem((*place, key), f"'{context['tag']}' is not known; {nearest(context['tag'], known)}")
-        return Problem((*place, key), f"is missing; known are {', '.join(known)}")
+        key, given = item["ctx"]["discriminator"].strip("'"), item["ctx"].get("tag")
+        known = [_default(model, key) for model in _models_at(annotation, loc)]
+        said = "is missing" if given is None else f"'{given}' is not known"
+        return Problem((*place, key), f"{said}; {nearest(given, known)}")
     return Problem(place, item["msg"].removeprefix("Value error, ").removeprefix("Input "))
 
 
@@ -107,16 +111,16 @@ def _place_in(value: Any, loc: Place, *, missing: bool) -> Place:
     return place
 
 
-def _keys_at(annotation: Any, loc: Place) -> list[str]:
-    """Keys that the model at ``loc`` inside ``annotation`` knows."""
+def _models_at(annotation: Any, loc: Place) -> list[type[BaseModel]]:
+    """Models that may stand at ``loc`` inside ``annotation``."""
     models = list(_models_in(annotation))
     for part in loc:
         fields = [inner.model_fields[part].annotation for inner in models if part in inner.model_fields]
         if fields:
             models = [found for annotation in fields for found in _models_in(annotation)]
-        elif any(_kind(inner) == part for inner in models):
-            models = [inner for inner in models if _kind(inner) == part]
-    return sorted({key for inner in models for key in inner.model_fields})
+        else:
+            models = [inner for inner in models if _default(inner, "kind") == part] or models
+    return models
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -126,6 +130,6 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(inner)
 
 
-def _kind(model: type[BaseModel]) -> Any:
-    field = model.model_fields.get("kind")
+def _default(model: type[BaseModel], key: str) -> Any:
+    field = model.model_fields.get(key)
     return None if field is None else field.default

@@ -56,7 +56,7 @@ def load(name_or_path: str | Path, **options: Any) -> Dataset:
         return _call(name, _NAMED[name], options)
     path = Path(name_or_path).expanduser()
     if not path.exists():
-        near = difflib.get_close_matches(name.lower().replace("_", "-"), _NAMED, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(path.name.lower().replace("_", "-"), _NAMED, n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"Names are: {', '.join(_NAMED)}."
         raise InputError(f"there is no data set or file '{name}'. {hint}")
     lower = path.name.lower()

@@ -74,7 +74,8 @@ def _explained(error: yaml.MarkedYAMLError) -> str:
     if "could not determine a constructor" in problem:
         tag = problem.partition("'")[2].rstrip("'")
         return f"the tag '{shown(tag)}' is not allowed, only plain data is; remove it"
-    return shown(", ".join(str(part) for part in (error.context, problem) if part))
+    advice = "; indent with spaces instead" if "'\\t'" in problem else ""
+    return shown(", ".join(str(part) for part in (error.context, problem) if part)) + advice
 
 
 class _BoundedLoader(yaml.SafeLoader):

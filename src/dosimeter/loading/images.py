@@ -207,7 +207,9 @@ def _from_arrays(path: Path, limit: int | None, size: int | None) -> LoadedImage
         )
     n = len(arrays[key]) if arrays[key].ndim else 0
     if n == 0:
-        raise InputError(f"the images in {shown(path)} ('{shown(key)}') are an empty array.")
+        raise InputError(
+            f"the images in {shown(path)} ('{shown(key)}') are an empty array. Give at least one."
+        )
     rows = _spread(n, limit)
     images = as_uint8_images(arrays[key][rows], what=f"'{shown(key)}' of {shown(path)}")
     if size is not None and images.shape[1:3] != (size, size):

@@ -81,12 +81,11 @@ def _check_safetensors(path: Path) -> None:
         start = file.read(8)
         length = int.from_bytes(start, "little")
         if length > min(size - 8, _MOST_HEADER_BYTES):
-            renamed = start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-            hint = (
-                "it is a pickle or PyTorch checkpoint under another name"
-                if renamed
-                else f"its header claims {length} bytes"
-            )
+            hint = f"its header claims {length} bytes"
+            if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+                hint = "it is a pickle or PyTorch checkpoint under another name"
+            elif start.isascii() and start.decode().isprintable():
+                hint = "it is text, such as a web page or a Git LFS pointer, and no weights"
             raise InputError(
                 f"refused {shown(path)}: {hint}. Save it with safetensors.torch.save_file, or download it again."
             )

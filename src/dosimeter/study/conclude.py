@@ -93,4 +93,4 @@ def _next_step(verdict: Verdict, cells: Sequence[CellOutcome], findings: Sequenc
         case "undetermined":
             return f"Find out more before you rely on this{because}"
         case "error":
-            return f"Repair what could not be completed and run again; answers that arrived are kept{because}"
+            return f"Repair this, then run again (answers that arrived are kept){because}"

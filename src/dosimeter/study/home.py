@@ -30,9 +30,14 @@ class Home:
         return cls(Path(os.environ.get("DOSIMETER_HOME") or ".dosimeter").absolute())
 
     @property
+    def store_file(self) -> Path:
+        """The runs, where no other database is named for them."""
+        return self.folder / "store.sqlite"
+
+    @property
     def store_url(self) -> str:
-        """Database URL of the runs."""
-        return f"sqlite:///{self.folder / 'store.sqlite'}"
+        """Database URL of :attr:`store_file`."""
+        return f"sqlite:///{self.store_file}"
 
     @property
     def answers(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -10,10 +11,11 @@ from pydantic import ValidationError
 from dosimeter.core.card import Card
 from dosimeter.core.errors import CapabilityError, InputError, MissingExtra, SpecError
 from dosimeter.core.method import Attack, Defense, Method
+from dosimeter.core.problems import Problem, SettingsError
 from dosimeter.core.records import Batch
 from dosimeter.core.registry import catalogue, find, load
 from dosimeter.core.target import Target
-from dosimeter.study.problems import lines_of, located
+from dosimeter.study.problems import by_line, lines_of, located
 from dosimeter.study.spec import MethodSpec, Origin, StudySpec
 from dosimeter.targets.spec import build_target
 
@@ -37,7 +39,7 @@ class Materials:
                 no problem of the spec; it raises when its turn comes.
         """
         lines = lines_of(self.spec.origin.text)
-        problems = []
+        problems: list[Problem] = []
         for kind, methods, make in (
             ("attacks", self.spec.attacks, self.attack),
             ("defenses", self.spec.defenses, self.defense),
@@ -48,9 +50,9 @@ class Materials:
                 except (MissingExtra, CapabilityError):
                     continue
                 except InputError as error:
-                    problems.append(located((kind, number, method.slug), str(error), lines))
+                    problems += _placed(error, kind, number, method.slug)
         if problems:
-            raise SpecError(self.spec.origin.source, problems)
+            raise SpecError(self.spec.origin.source, by_line(located(problem, lines) for problem in problems))
 
     def attack(self, number: int) -> Attack:
         """The ``number``-th attack of the spec."""
@@ -110,10 +112,9 @@ class Materials:
             target.close()
 
 
-def setting_problems(value: dict[str, Any], origin: Origin) -> list[str]:
+def setting_problems(value: dict[str, Any], origin: Origin) -> list[Problem]:
     """Settings that methods refuse, from a spec that is wrong elsewhere too and will not become a study."""
-    lines = lines_of(origin.text)
-    problems = []
+    problems: list[Problem] = []
     kinds: tuple[tuple[str, type[Method]], ...] = (("attacks", Attack), ("defenses", Defense))
     for key, kind in kinds:
         items = value.get(key)
@@ -128,8 +129,15 @@ def setting_problems(value: dict[str, Any], origin: Origin) -> list[str]:
             except (MissingExtra, CapabilityError):
                 continue
             except InputError as error:
-                problems.append(located((key, number, method.slug), str(error), lines))
+                problems += _placed(error, key, number, method.slug)
     return problems
+
+
+def _placed(error: InputError, *place: str | int) -> list[Problem]:
+    """What ``error`` says is wrong, seen from the whole spec."""
+    if isinstance(error, SettingsError):
+        return [replace(problem, place=(*place, *problem.place)) for problem in error.problems]
+    return [Problem(place, str(error))]
 
 
 def _make(method: MethodSpec, kind: type[M], origin: Origin) -> M:

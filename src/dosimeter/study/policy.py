@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dosimeter.core.problems import nearest
 from dosimeter.core.result import Metric, Result, Verdict
 from dosimeter.study.outcome import CellOutcome, PolicyFinding
-from dosimeter.study.problems import nearest
 from dosimeter.study.spec import Bound, StudySpec
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from dosimeter.core.errors import InputError
@@ -63,10 +63,14 @@ def run_study(
     """
     home = home or Home.default()
     ensure_writable_folder(home.folder, flag="--home")
-    ensure_writable_folder(out or Path("dosimeter-runs"))
+    reports = out or Path("dosimeter-runs")
+    made = not reports.exists()
+    ensure_writable_folder(reports)
     remove_partials(home.cache, older_than_seconds=_A_DAY)
     store = store or Store(home.store_url)
     with ExitStack() as held:
+        if made:
+            held.callback(_remove_if_empty, reports)
         run = None if fresh else _resume(spec, out, threads, home, store, held)
         folder = run.out if run else out
         if folder is not None:
@@ -107,6 +111,11 @@ def _resume(
         logger.info("resuming run %s of %s; --fresh begins anew", run.id, run.started)
         return run
     return None
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _refuse_if_nothing_runs(planned: Plan) -> None:

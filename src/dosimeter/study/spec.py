@@ -28,11 +28,12 @@ from pydantic import (
 )
 
 from dosimeter.core.errors import InputError, SpecError
+from dosimeter.core.problems import validation_problems
 from dosimeter.core.records import content_hash
 from dosimeter.core.registry import find
 from dosimeter.study.identity import code_version
 from dosimeter.study.outcome import Relation
-from dosimeter.study.problems import by_line, lines_of, validation_problems
+from dosimeter.study.problems import by_line, lines_of, located
 from dosimeter.targets.spec import TargetSpec
 
 _BOUND = re.compile(r"\s*(<=|>=|==|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
@@ -263,7 +264,8 @@ def load_spec(path: Path | str, *, trust: bool = False) -> StudySpec:
     try:
         return StudySpec.model_validate(value).with_origin(origin)
     except ValidationError as error:
-        problems = validation_problems(error, StudySpec, value, lines)
+        problems = validation_problems(error, StudySpec, value)
     from dosimeter.study.materials import setting_problems
 
-    raise SpecError(str(path), by_line(problems + setting_problems(value, origin))) from None
+    problems += setting_problems(value, origin)
+    raise SpecError(str(path), by_line(located(problem, lines) for problem in problems)) from None

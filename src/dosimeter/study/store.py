@@ -20,7 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from dosimeter.core.database import use_write_ahead_log
-from dosimeter.core.errors import DosimeterError, InputError
+from dosimeter.core.errors import DosimeterError, InputError, MissingExtra
 from dosimeter.core.files import ensure_writable_folder
 from dosimeter.core.result import Result, Verdict
 from dosimeter.study.outcome import StudyOutcome
@@ -97,6 +97,10 @@ class Store:
             if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
                 ensure_writable_folder(Path(str(parsed.database)).parent, flag="--store")
             self._engine = create_engine(parsed)
+        except ModuleNotFoundError as error:
+            if error.name != "psycopg":
+                raise
+            raise MissingExtra("a PostgreSQL store", "postgres") from error
         except (ArgumentError, ImportError) as error:
             raise InputError(
                 f"cannot use the store given: {error}. Give a URL such as sqlite:///runs.sqlite or "
@@ -165,6 +169,10 @@ class Store:
             InputError: none, or several.
         """
         runs = self.runs()
+        if not runs:
+            raise InputError(
+                f"there are no runs in the store {self._shown} yet; 'dosimeter audit' makes one."
+            )
         found = runs[:1] if name == "last" else [run for run in runs if run.id.startswith(name)]
         exact = [run for run in found if run.id == name]
         if len(exact or found) == 1:

@@ -7,6 +7,7 @@ errors that name the service but never a secret. Does not own: what is asked, wh
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import ssl
@@ -28,6 +29,7 @@ from dosimeter.targets.spec import HttpSpec
 MOST_RESPONSE_BYTES = 64 * 2**20
 MOST_WAIT_SECONDS = 120.0
 FIRST_BACKOFF_SECONDS = 0.5
+_LONG_WAIT_SECONDS = 2.0
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _EXCERPT_CHARACTERS = 80
 _STANDARD_HEADERS = {
@@ -36,6 +38,9 @@ _STANDARD_HEADERS = {
     "Accept-Encoding": "gzip, deflate",
     "User-Agent": "dosimeter",
 }
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,6 +115,7 @@ class ServiceClient:
         self.spec = spec
         self.limit = AdaptiveLimit(spec.concurrency)
         self._transport = _transport(spec.url)
+        self._said_to_wait_until = 0.0
 
     async def aclose(self) -> None:
         """Close the connections, on the loop that they were made on."""
@@ -167,6 +173,7 @@ class ServiceClient:
                 raise self._given_up(failure, attempts) from None
             if not failure.transient or too_long or attempts > self.spec.max_retries:
                 raise self._given_up(failure, attempts)
+            self._say_wait(failure.wait_seconds)
             jitter = 0.5 + derive_seed(attempts, key) / 2**64
             backoff = FIRST_BACKOFF_SECONDS * 2 ** (attempts - 1) * jitter
             await sleep_until_stopped(min(MOST_WAIT_SECONDS, max(failure.wait_seconds, backoff)), stop)
@@ -210,6 +217,13 @@ class ServiceClient:
         reply = Reply(bytes(body), response.headers.get("Content-Type", "no content type"))
         return reply if response.is_success else _failure_of(response, reply.excerpt(secrets))
 
+    def _say_wait(self, seconds: float) -> None:
+        """Say why nothing happens, once for all requests that wait."""
+        now = time.monotonic()
+        if seconds >= _LONG_WAIT_SECONDS and now >= self._said_to_wait_until:
+            self._said_to_wait_until = now + seconds
+            logger.warning("service %s asks to wait %.0f s; waiting", self.spec.shown_url, seconds)
+
     def _given_up(self, failure: _Failure, attempts: int) -> TargetError:
         tries = "" if attempts == 1 else f" in {attempts} attempts"
         return TargetError(f"service {self.spec.shown_url} {failure.what}{tries}. {failure.next_step}")
@@ -242,7 +256,7 @@ def _failure_of(response: httpx.Response, came_back: str) -> _Failure:
         wait = retry_after_seconds(response.headers.get("Retry-After"), time.time())
         asked = f" and asks to wait {wait:.0f} s" if wait else ""
         return _Failure(
-            what + asked,
+            f"answered {status}{asked} ({came_back})",
             "Run again later: answers so far are kept. Lower concurrency to meet its limits.",
             transient=True,
             overload=True,

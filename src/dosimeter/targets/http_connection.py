@@ -40,7 +40,10 @@ class _Connection:
         """The next h11 event of the response, read from the socket as needed."""
         try:
             while (event := self.protocol.next_event()) is h11.NEED_DATA:
-                self.protocol.receive_data(await self.reader.read(_READ_BYTES))
+                data = await self.reader.read(_READ_BYTES)
+                if not data and self.protocol.their_state is h11.SEND_RESPONSE:
+                    raise httpx.RemoteProtocolError("it closed the connection without answering")
+                self.protocol.receive_data(data)
         except h11.RemoteProtocolError as error:
             raise httpx.RemoteProtocolError(str(error)) from error
         except OSError as error:

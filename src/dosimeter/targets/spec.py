@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from dosimeter.core.access import Grants, Returns
 from dosimeter.core.errors import InputError, MissingExtra
+from dosimeter.core.problems import SettingsError, validation_problems
 from dosimeter.core.records import Batch
 from dosimeter.core.target import RecordedTarget, Target
 from dosimeter.targets.http_payload import ImageEncoding, check_template, parse_path, takes_one_record
@@ -235,8 +237,10 @@ def _build_torch(spec: TorchSpec, folder: Path, trust: bool) -> Target:
         try:
             preprocessing = Preprocessing(**spec.preprocessing)
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))} {e['msg']}".strip() for e in error.errors())
-            raise InputError(f"preprocessing of target '{spec.factory}': {problems}.") from None
+            problems = validation_problems(error, Preprocessing, spec.preprocessing)
+            raise SettingsError(
+                [replace(problem, place=("preprocessing", *problem.place)) for problem in problems]
+            ) from None
     return TorchTarget(
         made,
         name=spec.name or spec.factory.rpartition(":")[2],

@@ -317,13 +317,13 @@ def test_an_error_too_small_for_the_reference_is_undecidable(prepared):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"objective_count": 1}, "objective_count: Input should be greater than or equal to 2"),
+        ({"objective_count": 1}, "objective_count: should be greater than or equal to 2"),
         ({"alpha": 0}, "alpha"),
         ({"looks": 21}, "looks"),
-        ({"copy": 3}, "copy: there is no such setting"),
-        ({"synthesis": {"kind": "gradient", "steps": -1}}, "steps: Input should be greater"),
+        ({"copy": 3}, "copy: unknown key; did you mean 'copies'?"),
+        ({"synthesis": {"kind": "gradient", "steps": -1}}, "steps: should be greater"),
         ({"synthesis": "pool"}, "should be auto, gradient, zeroth-order or beam, but is 'pool'"),
-        ({"judge": "clip"}, "judge: Input should be an instance of Target"),
+        ({"judge": "clip"}, "judge: should be the keys of a target"),
     ],
 )
 def test_wrong_settings_in_a_spec(settings, message, tmp_path):

@@ -315,10 +315,10 @@ def test_settings_from_a_spec():
         ("gradients", "should be auto, gradient, zeroth-order or beam, but is 'gradients'"),
         (7, "but is 7"),
         ({"canvas": 16}, "should be auto"),
-        ({"kind": "gradient", "canvas": 1}, "canvas: Input should be greater than or equal to 4"),
+        ({"kind": "gradient", "canvas": 1}, "canvas: should be greater than or equal to 4"),
         (
             {"kind": "zeroth-order", "step": 3, "epsilon": -1},
-            "epsilon: .*; step: Extra inputs are not permitted",
+            "epsilon: .*; step: unknown key; did you mean 'steps'",
         ),
     ],
 )

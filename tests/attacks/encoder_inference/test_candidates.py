@@ -199,9 +199,9 @@ def test_all_problems_of_a_spec_are_said_at_once(tmp_path):
         "candidates[1]: 'name' should be text, but is 50",
         "candidates[2]: 'decoy' should be true or false, but is 'yes'",
         "candidates[2]: 'family' should be text, but is 3",
-        "candidates[3] (c): Unable to extract tag",
-        "candidates[4] (d):",
-        "answerz",
+        "candidates[3].kind (c): is missing; known are torch, huggingface",
+        "candidates[4].modality (d): is missing",
+        "candidates[4].answerz (d): unknown key; did you mean 'answers'?",
         "candidates[5] (e):",
         "none.np",
     ):
@@ -210,14 +210,14 @@ def test_all_problems_of_a_spec_are_said_at_once(tmp_path):
 
 @pytest.mark.parametrize("items", [None, {}, "resnet"])
 def test_candidates_must_be_a_list(items, tmp_path):
-    with pytest.raises(InputError, match="'candidates' must be a list"):
+    with pytest.raises(InputError, match="candidates: must be a list"):
         candidates_from_spec(items, tmp_path, trust=False)
 
 
 def test_a_judge_from_a_spec_is_named_in_its_errors(tmp_path):
     with pytest.raises(InputError, match=r"^judge: .*nothing\.pt"):
         encoder_from_spec(
-            "judge",
+            ("judge",),
             {
                 "kind": "torch",
                 "factory": "dosimeter.models.networks:MLP",

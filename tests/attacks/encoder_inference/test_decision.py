@@ -106,7 +106,7 @@ def test_equal_scores_are_undecidable_even_if_summed_in_another_order(rule):
     table = np.stack([np.roll(row, shift) for shift in range(6)], axis=1)
     found = judge(table, rule=rule)
     assert found.kind == "undecidable"
-    assert found.reason == "all 6 candidates have the same score (0.414)"
+    assert found.reason == "all 6 candidates have the same score (0.414); ask more objectives or copies"
     assert found.z is None
 
 

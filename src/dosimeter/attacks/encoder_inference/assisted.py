@@ -16,6 +16,7 @@ from dosimeter.core.errors import InputError
 from dosimeter.core.figures import interval_bars
 from dosimeter.core.method import Attack, Context, Estimate, Findings
 from dosimeter.core.oracle import Oracle
+from dosimeter.core.problems import SettingsError
 from dosimeter.core.records import as_uint8_images, content_hash
 from dosimeter.core.result import Metric
 from dosimeter.core.seeding import derive_seed
@@ -38,8 +39,11 @@ class _WithEncoders(Attack):
 
     @classmethod
     def from_spec(cls, settings: dict[str, Any], folder: Path, *, trust: bool = False) -> Self:
-        encoders = candidates_from_spec(settings.get("encoders"), folder, trust=trust)
-        return super().from_spec({**settings, "encoders": encoders}, folder, trust=trust)
+        try:
+            encoders = candidates_from_spec(settings.get("encoders"), folder, trust=trust, key="encoders")
+        except SettingsError as error:
+            return cls.checked(settings, error.problems)
+        return cls.checked({**settings, "encoders": encoders}, [])
 
     def _local(self) -> list[Any]:
         """The encoders as torch targets.

@@ -54,6 +54,7 @@ from dosimeter.core.card import Card
 from dosimeter.core.errors import BudgetExceeded, InputError
 from dosimeter.core.method import Attack, Context, Estimate, Findings
 from dosimeter.core.oracle import Oracle
+from dosimeter.core.problems import Problem, SettingsError
 from dosimeter.core.records import Batch, check_batch
 from dosimeter.core.target import Target
 from dosimeter.stats.outliers import largest_z
@@ -140,11 +141,20 @@ class EncoderInference(Attack):
 
     @classmethod
     def from_spec(cls, settings: dict[str, Any], folder: Path, *, trust: bool = False) -> Self:
-        built = dict(settings)
-        built["candidates"] = candidates_from_spec(settings.get("candidates"), folder, trust=trust)
-        if isinstance(settings.get("judge"), dict):
-            built["judge"] = encoder_from_spec("judge", settings["judge"], folder, trust=trust)
-        return super().from_spec(built, folder, trust=trust)
+        built, problems = dict(settings), []
+        try:
+            built["candidates"] = candidates_from_spec(settings.get("candidates"), folder, trust=trust)
+        except SettingsError as error:
+            problems += error.problems
+        judge = settings.get("judge")
+        try:
+            if isinstance(judge, dict):
+                built["judge"] = encoder_from_spec(("judge",), judge, folder, trust=trust)
+            elif judge is not None:
+                problems.append(Problem(("judge",), "should be the keys of a target that returns embedding"))
+        except SettingsError as error:
+            problems += error.problems
+        return cls.checked(built, problems)
 
     def attack(self, oracle: Oracle, context: Context) -> Findings:
         return present(self, self.investigate(oracle, context))
@@ -234,7 +244,8 @@ class EncoderInference(Attack):
             wanted = len(public) if self.objective_count is None else self.objective_count
             if not 2 <= wanted <= len(public):
                 raise InputError(
-                    f"encoder-inference needs {max(2, wanted)} objective inputs, but data.public holds {len(public)}."
+                    f"encoder-inference needs {max(2, wanted)} objective inputs, but data.public holds {len(public)}. "
+                    "Add inputs, or lower objective_count (2 at least)."
                 )
             return public[:wanted]
         if modality == "text":

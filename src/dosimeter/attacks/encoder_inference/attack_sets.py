@@ -18,6 +18,7 @@ from dosimeter.attacks.encoder_inference.beam import CharacterBeam, search
 from dosimeter.attacks.encoder_inference.candidates import Candidate
 from dosimeter.core.errors import InputError, MissingExtra, TargetError
 from dosimeter.core.files import write_atomic
+from dosimeter.core.problems import validation_problems
 from dosimeter.core.progress import track
 from dosimeter.core.records import Batch, content_hash, take
 from dosimeter.core.target import RecordedTarget
@@ -329,5 +330,4 @@ def settings_from_spec(value: Any) -> Any:
     try:
         return make(**given)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        raise ValueError("; ".join(problems)) from error
+        raise ValueError("; ".join(map(str, validation_problems(error, make, given)))) from error

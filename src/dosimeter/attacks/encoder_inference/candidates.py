@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from dosimeter.core.cache import AnswerCache
 from dosimeter.core.errors import InputError, MissingExtra, TargetError
 from dosimeter.core.oracle import Oracle
+from dosimeter.core.problems import Place, Problem, SettingsError, validation_problems
 from dosimeter.core.records import Batch, check_answers
 from dosimeter.core.target import RecordedTarget, Target
 
@@ -138,64 +139,74 @@ def _check_geometry(candidates: Sequence[Candidate]) -> None:
         )
 
 
-def encoder_from_spec(where: str, settings: dict[str, Any], folder: Path, *, trust: bool) -> Target:
+def encoder_from_spec(
+    place: Place, settings: dict[str, Any], folder: Path, *, trust: bool, name: str = ""
+) -> Target:
     """The embedding target that ``settings`` (the keys of an audit spec's target) describe.
 
+    Args:
+        place: where ``settings`` stand among the settings of the attack.
+        name: of the encoder, for people.
+
     Raises:
-        InputError: every problem with ``settings`` in one message that starts with ``where``.
+        SettingsError: every problem with ``settings``.
     """
     from dosimeter.targets.spec import TargetSpec, build_target
 
     adapter: TypeAdapter[Any] = TypeAdapter(TargetSpec)
+    settings = {"returns": "embedding", **settings}
     try:
-        return build_target(
-            adapter.validate_python({"returns": "embedding", **settings}), folder, trust=trust
-        )
+        return build_target(adapter.validate_python(settings), folder, trust=trust)
     except ValidationError as error:
-        # The first place is the kind of target, which the user did not write as a key.
-        places = [".".join(map(str, item["loc"][1:])) for item in error.errors()]
-        said = [
-            f"{place}: {item['msg']}" if place else item["msg"] for place, item in zip(places, error.errors())
-        ]
-        raise InputError(f"{where}: {'; '.join(said)}") from error
+        problems = validation_problems(error, TargetSpec, settings)
     except MissingExtra:
         raise
+    except SettingsError as error:
+        problems = error.problems
     except InputError as error:
-        raise InputError(f"{where}: {error}") from error
+        problems = [Problem((), str(error))]
+    raise SettingsError([replace(problem, place=(*place, *problem.place), note=name) for problem in problems])
 
 
-def candidates_from_spec(items: Any, folder: Path, *, trust: bool) -> tuple[Candidate, ...]:
+def candidates_from_spec(
+    items: Any, folder: Path, *, trust: bool, key: str = "candidates"
+) -> tuple[Candidate, ...]:
     """Candidates from an audit spec: each item has ``name``, optional ``family`` and ``decoy``, and a target's keys.
 
+    Args:
+        key: the setting of the attack that ``items`` are.
+
     Raises:
-        InputError: with every item that is wrong, in one message.
+        SettingsError: with everything that is wrong with any item.
     """
     if not isinstance(items, list):
-        raise InputError(
-            "encoder-inference: 'candidates' must be a list of encoders, each with a name and a target's keys."
+        raise SettingsError(
+            [Problem((key,), "must be a list of encoders, each with a name and a target's keys")]
         )
-    found, problems = [], []
+    found: list[Candidate] = []
+    problems: list[Problem] = []
     for number, item in enumerate(items):
         if not isinstance(item, dict) or not item.get("name"):
-            problems.append(f"candidates[{number}]: needs a 'name'")
+            problems.append(Problem((key, number), "needs a 'name'"))
             continue
-        own = {key: item[key] for key in _OWN_KEYS if key in item}
-        wrong = [key for key, value in own.items() if not isinstance(value, _OWN_KEYS[key])]
+        own = {name: item[name] for name in _OWN_KEYS if name in item}
+        wrong = [name for name, value in own.items() if not isinstance(value, _OWN_KEYS[name])]
         if wrong:
             problems += [
-                f"candidates[{number}]: '{key}' should be {'true or false' if key == 'decoy' else 'text'}, but is {own[key]!r}"
-                for key in wrong
+                Problem(
+                    (key, number),
+                    f"'{name}' should be {'true or false' if name == 'decoy' else 'text'}, but is {own[name]!r}",
+                )
+                for name in wrong
             ]
             continue
-        rest = {key: value for key, value in item.items() if key not in own}
+        rest = {name: value for name, value in item.items() if name not in own}
         try:
-            target = encoder_from_spec(f"candidates[{number}] ({item['name']})", rest, folder, trust=trust)
-        except MissingExtra:
-            raise
-        except InputError as error:
-            problems.append(str(error))
+            target = encoder_from_spec((key, number), rest, folder, trust=trust, name=item["name"])
+        except SettingsError as error:
+            problems += error.problems
         else:
             found.append(Candidate(target=target, **own))
     if problems:
-        raise InputError("encoder-inference: " + "; ".join(problems))
+        raise SettingsError(problems)
     return tuple(found)

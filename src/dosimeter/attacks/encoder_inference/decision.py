@@ -94,7 +94,9 @@ def decide(
         )
     if np.ptp(scores) <= _EQUAL:
         return undecidable(
-            f"all {len(scores)} candidates have the same score ({scores[0]:.3g})", len(scores), scores
+            f"all {len(scores)} candidates have the same score ({scores[0]:.3g}); ask more objectives or copies",
+            len(scores),
+            scores,
         )
     if rule == "z" and tau >= largest_z(len(scores)):
         return undecidable(

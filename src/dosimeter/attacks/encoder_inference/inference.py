@@ -93,14 +93,17 @@ def check_service(oracle: Oracle, similarity: Similarity, objectives: Batch, noi
         first = np.repeat(readable[:1], len(readable))
         same = similarity.compare(oracle, take(objectives, first), take(objectives, readable)).values
         if len(readable) and same.all():
-            problem = "the service gives all objectives the same answer, so no attack sample can be told from another"
+            problem = (
+                "the service gives all objectives the same answer, so no attack sample can be told from "
+                "another; choose other objectives with data.public"
+            )
         kept = base_rate < MOST_BASE_RATE
         if problem is None and kept.sum() < 2:
             problem = f"noise gets the answer of {m - int(kept.sum())} of {m} objectives; choose others with data.public"
     if determinism is not None and determinism.rate > MOST_DISAGREEMENT:
         problem = (
             f"the service disagreed with itself on {determinism.disagreeing} of {determinism.n} objectives asked twice "
-            f"(at most {MOST_DISAGREEMENT:.0%} allowed)"
+            f"(at most {MOST_DISAGREEMENT:.0%} allowed); switch off what makes its answers vary"
         )
     return Checks(base_rate=base_rate, kept=kept, determinism=determinism, problem=problem)
 

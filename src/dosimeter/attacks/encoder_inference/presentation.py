@@ -90,7 +90,7 @@ def _verdict(
         return (
             "undetermined",
             f"The attack failed its own controls, so its answer does not count.{named}",
-            _control_sentence(controls),
+            f"{_control_sentence(controls)}; more objectives, copies or synthesis steps may help",
         )
     if decision.kind == "identified":
         return "fail", f"An outsider can tell that this service runs on '{decision.named}' ({error}).", None
@@ -104,7 +104,7 @@ def _verdict(
         return (
             "undetermined",
             "No candidate could be named, and no control could show that the attack works.",
-            _control_sentence(controls),
+            f"{_control_sentence(controls)}; add candidates that can embed new inputs",
         )
     return (
         "pass",

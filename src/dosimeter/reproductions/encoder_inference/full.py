@@ -1,11 +1,12 @@
-"""Public CIFAR-10 encoders with zeroth-order synthesis, and text encoders with the beam search, on real data.
+"""Public CIFAR-10 encoders with gradient and zeroth-order synthesis, and text encoders with the beam search.
 
-Sizes are below the specification's (8 objectives, 3 copies, 60 updates instead of 10, 5 and 100) so that the run ends
-within half an hour on two cores; the attack is the same.
+Sizes are below the published ones (8 objectives, 3 copies; 60 zeroth-order updates instead of 100) so that the run ends
+within three quarters of an hour on two cores; the attack is the same.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import nn
 from dosimeter.attacks.encoder_inference.attack import EncoderInference
 from dosimeter.attacks.encoder_inference.candidates import Candidate
 from dosimeter.attacks.encoder_inference.followups import Stealing, steal_from_scratch, steal_with_encoder
-from dosimeter.attacks.encoder_inference.synthesis import ZerothOrder
+from dosimeter.attacks.encoder_inference.synthesis import Gradient, ZerothOrder
 from dosimeter.core.claim import Claim
 from dosimeter.core.method import Context
 from dosimeter.core.oracle import Oracle
@@ -55,10 +56,7 @@ def _image_claims(seed: int, cache: Path) -> list[Claim]:
         for name, target in encoders.items()
     ]
     attack = EncoderInference(
-        candidates=candidates,
-        objective_count=8,
-        copies=3,
-        synthesis=ZerothOrder(canvas=16, directions=50, steps=60),
+        candidates=candidates, objective_count=8, copies=3, synthesis=Gradient(canvas=32, steps=150)
     )
     prepared = attack.prepare(context)
     in_set = relations.attack_services(
@@ -83,15 +81,36 @@ def _image_claims(seed: int, cache: Path) -> list[Claim]:
         *relations.in_set_claims(in_set),
         *relations.out_of_set_claims(removed),
         relations.loss_claim(
-            "loss-zeroth-order",
-            "zeroth-order synthesis: loss over its start, worst candidate",
-            prepared.sets,
-            0.5,
+            "loss-gradient", "gradient synthesis: loss over its start, worst candidate", prepared.sets, 0.1
         ),
+        *_zeroth_order_claims(attack, services, context),
         *_stealing_claims(encoders, seed),
         relations.untrained_claim(silent),
         relations.noise_claim(in_set, context),
         relations.shuffled_claim(in_set, context),
+    ]
+
+
+def _zeroth_order_claims(attack: EncoderInference, services: list[Service], context: Context) -> list[Claim]:
+    """The same with query access to the candidates only: the paper's search."""
+    searched = attack.model_copy(update={"synthesis": ZerothOrder(canvas=16, directions=50, steps=60)})
+    prepared = searched.prepare(context)
+    in_set = relations.attack_services(
+        searched, prepared, services, context, task="zeroth order: among candidates"
+    )
+    removed = relations.attack_without_hidden(searched, services, context, task="zeroth order: removed")
+    short = (
+        "60 updates on a canvas of 16 pixels leave up to a sixth of the starting loss (gradients leave less than a "
+        "hundredth); the hidden encoder scores highest almost everywhere, but not by enough."
+    )
+    claims = [
+        replace(claim, open=short) if claim.name in ("named-z", "named-grubbs", "self-agreement") else claim
+        for claim in [*relations.in_set_claims(in_set), *relations.out_of_set_claims(removed)]
+    ]
+    claims.append(relations.loss_claim("loss", "loss over its start, worst candidate", prepared.sets, 0.5))
+    return [
+        replace(claim, name=f"zeroth-order-{claim.name}", statement=f"zeroth order: {claim.statement}")
+        for claim in claims
     ]
 
 
