@@ -223,8 +223,8 @@ def test_data(folder: Path, case: Case):
     Case("equal scores", array("answers.npy", lambda x: np.arange(len(x))), r"all 6 candidates have the same score \(0\)", "ask more", plan=0, audit=2),
     Case("four candidates", edit(("        - {<<: *pool, name: e4, answers: e4.npy}\n", ""), ("        - {<<: *pool, name: e5, answers: e5.npy}\n", "")), "given 4 candidates and needs at least 5", "set 'decoys'"),
     Case("one encoder twice", edit(("name: e5, answers: e5", "name: e5, answers: e4")), "e4 and e5 are the same encoder", "keep one"),
-    Case("budget too small", lambda f: (f / "audit.yaml").open("a").write("budget: {queries: 100}\n"), "may need 340 queries and 100 of 100", "Raise budget.queries by 240", plan=2, audit=2),
-    Case("too little time", lambda f: (f / "audit.yaml").open("a").write("budget: {seconds: 0.001}\n"), "budget of 0.001 seconds reached", "Raise budget.seconds", plan=0, audit=2),
+    Case("budget too small", edit(("policy:", "budget: {queries: 100}\npolicy:")), "may need 340 queries and 100 of 100", "Raise budget.queries by 240", plan=2, audit=2),
+    Case("too little time", edit(("policy:", "budget: {seconds: 0.001}\npolicy:")), "budget of 0.001 seconds reached", "Raise budget.seconds", plan=0, audit=2),
 )  # fmt: skip
 def test_what_cannot_be_decided(folder: Path, case: Case):
     check(folder, case)
@@ -242,7 +242,7 @@ seed: -1
 
 
 @table(
-    Case("several mistakes", lambda f: (f / "audit.yaml").write_text(SEVERAL), "(?s)12 problems.*line 2: target.answers: is missing.*line 7: seed", "(?s)did you mean 'name'.*candidates.2..kind .y.: 'torsh' .*'torch'.*did you mean 'copies'"),
+    Case("several mistakes", lambda f: (f / "audit.yaml").write_text(SEVERAL), "(?s)11 problems.*line 2: target.answers: is missing.*line 7: seed", "(?s)did you mean 'name'.*candidates.2..kind .y.: 'torsh' .*'torch'.*did you mean 'copies'"),
     Case("empty", lambda f: (f / "audit.yaml").write_text(""), "it is empty", "(?i)make"),
     Case("a tab", edit(("  - encoder-inference", "\t- encoder-inference")), "line 5, column 1: .*'.t'", "indent with spaces"),
     Case("a list", lambda f: (f / "audit.yaml").write_text("- a\n"), "expected keys such as name", "dosimeter init"),
@@ -460,19 +460,31 @@ def test_read_only_output(folder: Path, options: list[str], says: str):
     assert sorted(path.name for path in folder.iterdir()) in (before, sorted([*before, ".dosimeter"]))
 
 
-@pytest.mark.parametrize(("blocks", "says"), [(16, "disk I/O error"), (40, "File too large")])
-def test_a_disk_that_is_full(folder: Path, blocks: int, says: str):
-    """No file can grow beyond so many KiB: first the bill cannot be written, then the report."""
-    code = "from dosimeter.cli import main; main()"
-    command = [sys.executable, "-c", code, "audit", "audit.yaml", "--out", "out", "--home", "home"]
-    limit = blocks * 1024
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
+@pytest.mark.parametrize(
+    ("kibibytes", "answered", "says"),
+    [
+        (40, False, r"the store .*store.sqlite failed: disk I/O error. Make it usable again"),
+        (72, False, r"cannot write .*/home/ledgers/.*: disk I/O error. Make room there"),
+        (72, True, r"cannot write .*/out/report.html: File too large. Make room there"),
+    ],
+    ids=["store", "bill", "report"],
+)
+def test_a_disk_that_is_full(folder: Path, kibibytes: int, answered: bool, says: str):
+    """No file can grow beyond so many bytes; started again with room, the audit goes on to its end."""
+
+    def audit(limit: int) -> subprocess.CompletedProcess[str]:
+        code = "from dosimeter.cli import main; main()"
+        return subprocess.run(
+            [sys.executable, "-c", code, "audit", "audit.yaml", "--out", "out", "--home", "home"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )
+
+    if answered:
+        assert audit(resource.RLIM_INFINITY).returncode == 1
+    done = audit(kibibytes * 1024)
     assert done.returncode == 3
     assert "Traceback" not in done.stderr
     assert re.search(says, done.stdout + done.stderr)

@@ -227,6 +227,72 @@ def test_plan_shows_what_would_run(audit_folder: Path):
     assert not (audit_folder / ".dosimeter").exists()
 
 
+def test_why_and_what_next_are_said_once(audit_folder: Path, trouble: Callable[..., Path]):
+    assert run("plan", "audit.yaml").stdout.splitlines()[-1] == "Next    dosimeter audit audit.yaml"
+    path = trouble("{verdict: undetermined}", "seeds: [0, 1]\n")
+    lines = run("audit", path).stdout.splitlines()
+    assert [row[:4] for row in table_rows(lines)[:2]] == [
+        ["attack", "defence", "seed", "verdict"],
+        ["trouble", "none", "0", "undetermined"],
+    ]
+    assert [line[:8].strip() for line in lines[-4:]] == ["UNDETERM", "Cost", "Report", "Next"]
+    assert sum("for a reason" in line for line in lines) == 1
+    path = trouble(
+        "{verdict: undetermined}", "defenses: [none, character-flips]\n"
+    )  # flipped words were not recorded
+    lines = run("audit", path).stdout.splitlines()
+    assert "Why     trouble, seed 0: for a reason" in lines
+    assert "has no answer for 2 of 2 inputs" in lines[-1]
+    lines = run("audit", trouble("{mode: target}", 'policy: {"trouble.value": "<= 1"}\n')).stdout.splitlines()
+    assert sum("the service is gone" in line for line in lines) == 1
+    assert table_rows(lines)[0] == ["attack", "defence", "verdict", "queries", "finding"]
+    over = trouble("{}", "budget: {queries: 1}\nseeds: [0, 1]\n")
+    lines = run("plan", over).stdout.splitlines()
+    assert [line for line in lines if line.startswith("Why")] == [
+        "Why     trouble, seed 0; trouble, seed 1: budget too small: it may need 2 queries and 1 of 1 are left. "
+        "Raise budget.queries by 1, or choose a smaller attack."
+    ]
+    assert not lines[-1].startswith("Next")
+
+
+def test_looking_for_runs_makes_nothing(audit_folder: Path):
+    assert run("runs", "--json").stdout == "[]\n"
+    assert run("runs").stdout == (
+        f"No runs yet in {audit_folder / '.dosimeter'}; 'dosimeter audit' makes one.\n"
+    )
+    result = run("report", "last")
+    assert result.exit_code == 4
+    assert result.stderr.startswith(f"there are no runs in {audit_folder / '.dosimeter'} yet;")
+    assert not (audit_folder / ".dosimeter").exists()
+
+
+def test_runs_are_shown_from_here(audit_folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    run("audit", "audit.yaml")
+    run("audit", "audit.yaml", "--out", elsewhere)
+    rows = table_rows(run("runs").stdout.splitlines())
+    assert {row[-1] for row in rows[1:]} == {f"dosimeter-runs/{rows[-1][0]}", str(elsewhere)}
+
+
+def test_the_version():
+    assert re.fullmatch(r"dosimeter \d+\.\d+\.\d+\S*\n", run("--version").stdout)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--nope",), "No such option: --nope. Run it with --help to see its usage.\n"),
+        (("selftest", "kil"), "'kil' is not one of 'kill', 'loaders'. Run it with --help"),
+        (("audti",), "No such command 'audti'. Did you mean 'audit'? Run it with --help"),
+    ],
+)
+def test_wrong_usage_is_sentences(args: tuple[str, ...], said: str):
+    result = run(*args)
+    assert result.exit_code == 4
+    assert said in result.stderr
+    assert "Value error" not in result.stderr
+
+
 def test_list_and_show(audit_folder: Path):
     listed = json.loads(run("list", "--json").stdout)
     names = {entry["name"]: entry["kind"] for entry in listed}
@@ -413,6 +479,7 @@ def test_reproductions_as_json_one_or_all(tmp_path: Path):
 def test_help_and_bare_command():
     result = run("--help")
     assert result.exit_code == 0
+    assert run("-h").stdout == result.stdout
     for command in ("audit", "plan", "reproduce", "list", "show", "init", "runs", "report", "selftest"):
         assert f"  {command} " in result.stdout
         helped = run(command, "--help")

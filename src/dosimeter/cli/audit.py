@@ -112,7 +112,7 @@ def print_outcome(outcome: StudyOutcome, folder: Path) -> None:
     verdict_line(outcome.verdict, outcome.summary)
     for reason, where in _reasons(outcome).items():
         if reason not in outcome.next_step:
-            print_entry("Why", f"{', '.join(where)}: {reason}")
+            print_entry("Why", f"{'; '.join(where)}: {reason}")
     print_entry("Cost", f"{number_text(bill.queries)} queries{limit}{took}")
     print_entry("Report", str(folder / "report.html"))
     print_entry("Next", outcome.next_step)

@@ -51,8 +51,11 @@ def open_home(folder: Path | None) -> Home:
 
 def open_store(home: Home, url: str | None) -> Store:
     """The store of runs at ``url``, or the SQLite file of ``home``."""
+    from dosimeter.core.files import ensure_writable_folder
     from dosimeter.study.store import Store
 
+    if url is None:
+        ensure_writable_folder(home.folder, flag="--home")
     return Store(url or home.store_url)
 
 

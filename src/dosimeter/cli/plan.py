@@ -68,7 +68,7 @@ def plan(spec: Spec = None, trust: Trust = False, as_json: AsJson = False) -> in
         if planned_cell.reason:
             reasons.setdefault(planned_cell.reason, []).append(planned_cell.cell.label)
     for reason, where in reasons.items():
-        print_entry("Why", f"{', '.join(where)}: {reason}")
+        print_entry("Why", f"{'; '.join(where)}: {reason}")
     print_entry(
         "Total", f"at most {number_text(planned.queries)} queries ({allowed}); time {time} ({time_allowed})"
     )

@@ -111,7 +111,9 @@ class Store:
         try:
             _create_tables(self._engine)
         except SQLAlchemyError as error:
-            raise InputError(f"cannot open the store {self._shown}: {_sentence(error)}.") from error
+            raise InputError(
+                f"cannot open the store {self._shown}: {_sentence(error)}. Make room there, or name another with --store."
+            ) from error
 
     @property
     def _shown(self) -> str:
@@ -123,7 +125,10 @@ class Store:
             with Session(self._engine) as session, session.begin():
                 yield session
         except SQLAlchemyError as error:
-            raise StoreError(f"the store {self._shown} failed: {_sentence(error)}.") from error
+            raise StoreError(
+                f"the store {self._shown} failed: {_sentence(error)}. Make it usable again, then start again: what was "
+                "stored is kept."
+            ) from error
 
     def create(
         self, *, name: str, spec_digest: str, spec_text: str, threads: int, out: Path | None

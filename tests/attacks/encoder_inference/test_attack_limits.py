@@ -292,6 +292,13 @@ def test_a_service_that_lies(answer, message, prepared):
     one_line(error)
 
 
+def test_a_service_that_cannot_be_asked_is_noticed_before_samples_are_made(monkeypatch):
+    monkeypatch.setattr(EncoderInference, "prepare", lambda *_: pytest.fail("samples were made first"))
+    silent = CallableTarget(lambda images: [], modality="image", returns="label")
+    with pytest.raises(TargetError, match="for 8 inputs"):
+        attack().investigate(Oracle(silent), CONTEXT)
+
+
 def test_a_service_with_one_answer_is_undecidable_and_not_asked_further(prepared):
     oracle = Oracle(
         CallableTarget(lambda images: np.ones(len(images), dtype=int), modality="image", returns="label")

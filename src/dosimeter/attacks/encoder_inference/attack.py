@@ -200,6 +200,9 @@ class EncoderInference(Attack):
         objectives = self._objectives(candidates, context) if prepared is None else prepared.objectives
         similarity = self._similarity(oracle, candidates)
         self._check_budget(oracle, self._service_queries(len(objectives), len(candidates), similarity))
+        if compares_labels(similarity):
+            # A service that cannot be asked is noticed before the samples are made; asked again later, it costs nothing.
+            oracle(objectives)
         prepared = prepared or self.prepare(context)
         samples = [self._sent(attack_set) for attack_set in prepared.sets]
         noise = _noise(samples[0], self._settings(candidates[0]), context.seed)
