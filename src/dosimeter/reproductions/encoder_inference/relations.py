@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,11 @@ from dosimeter.core.target import Target
 from dosimeter.stats.intervals import cluster_bootstrap, proportion_interval
 
 PAPER_TAU = 1.7
+_NOISE_DRAWS = 20
+_OUT_OF_SET = (
+    "holds at seeds 0 and 2 of the quick size, not at seed 1 (3 of 12 by z, 2 of 12 at family-wise error 5 %): two or "
+    "more of twelve happen by chance in 12 % of cases at that error, and z states none."
+)
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,7 @@ def out_of_set_claims(measured: Sequence[Measured]) -> list[Claim]:
         m.by_grubbs.named is not None and not _is_relative(m, m.by_grubbs, kin) for m in measured
     )
     relatives_g = sum(_is_relative(m, m.by_grubbs, kin) for m in measured)
-    return [
+    claims = [
         _count(
             "out-of-set-z",
             f"unrelated encoders accused with z > {PAPER_TAU} when the hidden one is not a candidate, of {n} "
@@ -149,6 +154,7 @@ def out_of_set_claims(measured: Sequence[Measured]) -> list[Claim]:
             control=True,
         ),
     ]
+    return [replace(claim, open=_OUT_OF_SET) for claim in claims]
 
 
 def agreements(measured: Sequence[Measured]) -> tuple[list[float], list[float]]:
@@ -186,29 +192,38 @@ def untrained_claim(measured: Sequence[Measured]) -> Claim:
 
 
 def noise_claim(measured: Sequence[Measured], context: Context) -> Claim:
-    """Control: noise in place of attack samples (0 steps, other noise for each candidate) accuses nobody."""
+    """Control: noise in place of attack samples (0 steps, other noise for each candidate) accuses nobody.
+
+    The bound is two of twelve; it is held against the share over many draws per service, as z > 1.7 is passed by
+    chance in 12 % of cases for six candidates.
+    """
     accused = 0
     for m in measured:
-        sets = m.found.prepared.sets
-        noise = [_noise_like(s, context, f"{m.service.name}-{i}") for i, s in enumerate(sets)]
-        table = _agreement_table(m, noise, np.arange(len(m.found.prepared.objectives)))
-        decision = decide(
-            table,
-            m.found.prepared.candidates,
-            rule="z",
-            alpha=0.05,
-            tau=PAPER_TAU,
-            generator=context.rng("noise"),
-        )
-        accused += decision.named is not None
-    n = len(measured)
-    return _count(
-        "noise-samples",
-        f"services accused by noise that was not optimised, of {n}",
-        accused,
-        n,
-        "<=",
-        2,
+        for draw in range(_NOISE_DRAWS):
+            noise = [
+                _noise_like(attack_set, context, f"{m.service.name}-{draw}-{number}")
+                for number, attack_set in enumerate(m.found.prepared.sets)
+            ]
+            table = _agreement_table(m, noise, np.arange(len(m.found.prepared.objectives)))
+            decision = decide(
+                table,
+                m.found.prepared.candidates,
+                rule="z",
+                alpha=0.05,
+                tau=PAPER_TAU,
+                generator=context.rng("noise"),
+            )
+            accused += decision.named is not None
+    n = len(measured) * _NOISE_DRAWS
+    interval = proportion_interval(accused, n)
+    return Claim(
+        name="noise-samples",
+        statement=f"share of {n} attacks with noise that was not optimised that accuse somebody",
+        value=accused / n,
+        relation="<=",
+        bound=round(2 / 12, 4),
+        low=interval.low,
+        high=interval.high,
         control=True,
     )
 
