@@ -86,7 +86,7 @@ def _image_claims(seed: int, cache: Path) -> list[Claim]:
         *_zeroth_order_claims(attack, services, context),
         *_stealing_claims(encoders, seed),
         relations.untrained_claim(silent),
-        relations.noise_claim(in_set, context),
+        *relations.noise_claims(in_set, context),
         relations.shuffled_claim(in_set, context),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,10 @@ from dosimeter.reproductions.encoder_inference.relations import Service
 from dosimeter.targets.torch import Preprocessing, TorchTarget
 
 SURROGATE_QUERIES = 2000
+_AT_SEED_1 = (
+    "holds at seeds 0 and 2, not at seed 1: out of set 3 of 12 by z and 2 of 12 at family-wise error 5 %, noise 4 of 12. "
+    "By chance two or more of twelve are accused in 12 % of cases at that error; z passes 1.7 in 12 % of cases per service."
+)
 
 
 def measure(seed: int, cache: Path) -> list[Claim]:
@@ -67,9 +72,10 @@ def measure(seed: int, cache: Path) -> list[Claim]:
         seed=seed,
         cache=cache,
     )
+    noise = relations.noise_claims(in_set, context)
     return [
         *relations.in_set_claims(in_set),
-        *relations.out_of_set_claims(removed),
+        *(replace(claim, open=_AT_SEED_1) for claim in relations.out_of_set_claims(removed)),
         relations.loss_claim(
             "loss-gradient", "gradient synthesis: loss over its start, worst candidate", prepared.sets, 0.1
         ),
@@ -81,7 +87,8 @@ def measure(seed: int, cache: Path) -> list[Claim]:
         *_defence_claims(attack, services[: len(modules)], context),
         _sequential_claim(attack, prepared, services, context),
         relations.untrained_claim(untrained),
-        relations.noise_claim(in_set, context),
+        *(replace(claim, open=_AT_SEED_1) for claim in noise[:1]),
+        *noise[1:],
         relations.shuffled_claim(in_set, context),
     ]
 

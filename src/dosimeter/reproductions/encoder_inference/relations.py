@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,10 +21,6 @@ from dosimeter.stats.intervals import cluster_bootstrap, proportion_interval
 
 PAPER_TAU = 1.7
 _NOISE_DRAWS = 20
-_OUT_OF_SET = (
-    "holds at seeds 0 and 2 of the quick size, not at seed 1 (3 of 12 by z, 2 of 12 at family-wise error 5 %): two or "
-    "more of twelve happen by chance in 12 % of cases at that error, and z states none."
-)
 
 
 @dataclass(frozen=True)
@@ -133,7 +129,7 @@ def out_of_set_claims(measured: Sequence[Measured]) -> list[Claim]:
         m.by_grubbs.named is not None and not _is_relative(m, m.by_grubbs, kin) for m in measured
     )
     relatives_g = sum(_is_relative(m, m.by_grubbs, kin) for m in measured)
-    claims = [
+    return [
         _count(
             "out-of-set-z",
             f"unrelated encoders accused with z > {PAPER_TAU} when the hidden one is not a candidate, of {n} "
@@ -154,7 +150,6 @@ def out_of_set_claims(measured: Sequence[Measured]) -> list[Claim]:
             control=True,
         ),
     ]
-    return [replace(claim, open=_OUT_OF_SET) for claim in claims]
 
 
 def agreements(measured: Sequence[Measured]) -> tuple[list[float], list[float]]:
@@ -191,41 +186,54 @@ def untrained_claim(measured: Sequence[Measured]) -> Claim:
     )
 
 
-def noise_claim(measured: Sequence[Measured], context: Context) -> Claim:
+def noise_claims(measured: Sequence[Measured], context: Context) -> list[Claim]:
     """Control: noise in place of attack samples (0 steps, other noise for each candidate) accuses nobody.
 
-    The bound is two of twelve; it is held against the share over many draws per service, as z > 1.7 is passed by
-    chance in 12 % of cases for six candidates.
+    Once per service, as specified, and as a share over many draws: six candidates pass z > 1.7 by chance in 12 % of
+    cases, so that a single draw for each of twelve services goes above two in one run of six.
     """
-    accused = 0
-    for m in measured:
-        for draw in range(_NOISE_DRAWS):
-            noise = [
-                _noise_like(attack_set, context, f"{m.service.name}-{draw}-{number}")
-                for number, attack_set in enumerate(m.found.prepared.sets)
-            ]
-            table = _agreement_table(m, noise, np.arange(len(m.found.prepared.objectives)))
-            decision = decide(
-                table,
-                m.found.prepared.candidates,
-                rule="z",
-                alpha=0.05,
-                tau=PAPER_TAU,
-                generator=context.rng("noise"),
-            )
-            accused += decision.named is not None
+    once = sum(_accused_by_noise(m, context, m.service.name) for m in measured)
     n = len(measured) * _NOISE_DRAWS
-    interval = proportion_interval(accused, n)
-    return Claim(
-        name="noise-samples",
-        statement=f"share of {n} attacks with noise that was not optimised that accuse somebody",
-        value=accused / n,
-        relation="<=",
-        bound=round(2 / 12, 4),
-        low=interval.low,
-        high=interval.high,
-        control=True,
+    accused = sum(
+        _accused_by_noise(m, context, f"{m.service.name}-{draw}")
+        for m in measured
+        for draw in range(_NOISE_DRAWS)
     )
+    interval = proportion_interval(accused, n)
+    return [
+        _count(
+            "noise-samples",
+            f"services accused by noise that was not optimised, of {len(measured)}",
+            once,
+            len(measured),
+            "<=",
+            2,
+            control=True,
+        ),
+        Claim(
+            name="noise-share",
+            statement=f"share of {n} attacks with noise that was not optimised that accuse somebody",
+            value=accused / n,
+            relation="<=",
+            bound=2 / 12,
+            low=interval.low,
+            high=interval.high,
+            control=True,
+        ),
+    ]
+
+
+def _accused_by_noise(m: Measured, context: Context, place: str) -> bool:
+    prepared = m.found.prepared
+    noise = [
+        _noise_like(attack_set, context, f"{place}-{number}")
+        for number, attack_set in enumerate(prepared.sets)
+    ]
+    table = _agreement_table(m, noise, np.arange(len(prepared.objectives)))
+    decision = decide(
+        table, prepared.candidates, rule="z", alpha=0.05, tau=PAPER_TAU, generator=context.rng("noise")
+    )
+    return decision.named is not None
 
 
 def shuffled_claim(measured: Sequence[Measured], context: Context) -> Claim:
