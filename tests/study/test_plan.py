@@ -55,16 +55,16 @@ def test_a_cell_that_cannot_run_says_why_and_the_others_go_on(audit_folder: Path
 
 
 def test_a_missing_extra_concerns_its_cell_alone(audit_folder: Path, monkeypatch: pytest.MonkeyPatch):
-    import dosimeter.study.materials as materials
+    import dosimeter.core.method_spec as method_spec
 
-    real = materials.load
+    real = method_spec.load
 
     def without_torch(name: str):
         if name == "encoder-inference":
             raise ModuleNotFoundError("No module named 'torch'", name="torch")
         return real(name)
 
-    monkeypatch.setattr(materials, "load", without_torch)
+    monkeypatch.setattr(method_spec, "load", without_torch)
     path = change(audit_folder, ("[label-skew]", "[label-skew, encoder-inference]"))
     planned = plan(load_spec(path))
     assert [cell.status for cell in planned.cells] == ["run", "cannot run"]

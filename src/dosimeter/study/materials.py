@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
-
-from pydantic import ValidationError
 
 from dosimeter.core.card import Card
 from dosimeter.core.errors import CapabilityError, InputError, MissingExtra, SpecError
 from dosimeter.core.method import Attack, Defense, Method
-from dosimeter.core.problems import Problem, SettingsError
+from dosimeter.core.method_spec import MethodSpec, make_method, placed, refused_settings
+from dosimeter.core.places import by_line, lines_of, located
+from dosimeter.core.problems import Problem
 from dosimeter.core.records import Batch
-from dosimeter.core.registry import catalogue, find, load
 from dosimeter.core.target import Target
-from dosimeter.study.problems import by_line, lines_of, located
-from dosimeter.study.spec import MethodSpec, Origin, StudySpec
+from dosimeter.study.spec import Origin, StudySpec
 from dosimeter.targets.spec import build_target
 
 M = TypeVar("M", bound=Method)
@@ -50,14 +47,14 @@ class Materials:
                 except (MissingExtra, CapabilityError):
                     continue
                 except InputError as error:
-                    problems += _placed(error, kind, number, method.slug)
+                    problems += placed(error, kind, number, method.slug)
         if problems:
             raise SpecError(self.spec.origin.source, by_line(located(problem, lines) for problem in problems))
 
     def attack(self, number: int) -> Attack:
         """The ``number``-th attack of the spec."""
         if number not in self._attacks:
-            self._attacks[number] = _make(self.spec.attacks[number], Attack, self.spec.origin)  # type: ignore[type-abstract]
+            self._attacks[number] = self._make(self.spec.attacks[number], Attack)  # type: ignore[type-abstract]
         return self._attacks[number]
 
     def card(self, number: int) -> Card | None:
@@ -69,8 +66,11 @@ class Materials:
         if number not in self._defenses:
             method = self.spec.defenses[number]
             none = method.slug == "none"
-            self._defenses[number] = None if none else _make(method, Defense, self.spec.origin)
+            self._defenses[number] = None if none else self._make(method, Defense)
         return self._defenses[number]
+
+    def _make(self, method: MethodSpec, kind: type[M]) -> M:
+        return make_method(method, kind, self.spec.origin.folder, trust=self.spec.origin.trust)
 
     @cached_property
     def target(self) -> Target:
@@ -114,40 +114,9 @@ class Materials:
 
 def setting_problems(value: dict[str, Any], origin: Origin) -> list[Problem]:
     """Settings that methods refuse, from a spec that is wrong elsewhere too and will not become a study."""
-    problems: list[Problem] = []
     kinds: tuple[tuple[str, type[Method]], ...] = (("attacks", Attack), ("defenses", Defense))
-    for key, kind in kinds:
-        items = value.get(key)
-        for number, item in enumerate(items if isinstance(items, list) else ()):
-            try:
-                method = MethodSpec.model_validate(item)
-                find(method.slug)
-            except (ValidationError, InputError):
-                continue  # reported with the shape of the spec
-            try:
-                _make(method, kind, origin)
-            except (MissingExtra, CapabilityError):
-                continue
-            except InputError as error:
-                problems += _placed(error, key, number, method.slug)
-    return problems
-
-
-def _placed(error: InputError, *place: str | int) -> list[Problem]:
-    """What ``error`` says is wrong, seen from the whole spec."""
-    if isinstance(error, SettingsError):
-        return [replace(problem, place=(*place, *problem.place)) for problem in error.problems]
-    return [Problem(place, str(error))]
-
-
-def _make(method: MethodSpec, kind: type[M], origin: Origin) -> M:
-    try:
-        loaded = load(method.slug)
-    except ModuleNotFoundError as error:
-        extras = next((entry.card["extras"] for entry in catalogue() if entry.name == method.slug), ())
-        if not extras:
-            raise
-        raise MissingExtra(f"{method.slug} (which imports {error.name})", extras[0]) from error
-    if not issubclass(loaded, kind):
-        raise InputError(f"'{method.slug}' is of kind {loaded.card.kind}, not {kind.__name__.lower()}.")
-    return loaded.from_spec(method.settings, origin.folder, trust=origin.trust)
+    return [
+        problem
+        for key, kind in kinds
+        for problem in refused_settings(value.get(key), key, kind, origin.folder, trust=origin.trust)
+    ]

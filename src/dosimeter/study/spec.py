@@ -1,7 +1,7 @@
 """The audit spec: what to attack, how, within which budget, and what must hold.
 
 Unknown keys are refused with the nearest valid one, and all problems are reported together with their places
-(``study.problems``). Does not own: making targets and methods out of it (``study.materials``).
+(``core.places``). Does not own: making targets and methods out of it (``study.materials``).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from pydantic import (
     model_validator,
 )
 
-from dosimeter.core.errors import InputError, SpecError
+from dosimeter.core.errors import SpecError
+from dosimeter.core.method_spec import MethodSpec as MethodSpec
+from dosimeter.core.places import by_line, lines_of, located
 from dosimeter.core.problems import validation_problems
 from dosimeter.core.records import content_hash
-from dosimeter.core.registry import find
 from dosimeter.study.identity import code_version
 from dosimeter.study.outcome import Relation
-from dosimeter.study.problems import by_line, lines_of, located
 from dosimeter.targets.spec import TargetSpec
 
 _BOUND = re.compile(r"\s*(<=|>=|==|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
@@ -48,42 +48,6 @@ HOLDS: dict[Relation, Callable[[float, float], bool]] = {
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class MethodSpec(_Part):
-    """An attack or defence by slug, with its settings: ``slug``, or ``{slug: {setting: value}}``."""
-
-    slug: str
-    settings: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_forms(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return {"slug": value}
-        if isinstance(value, dict) and set(value) <= {"slug", "settings"} and "slug" in value:
-            return value
-        if isinstance(value, dict) and len(value) == 1:
-            [(slug, settings)] = value.items()
-            if isinstance(slug, str) and (settings is None or isinstance(settings, dict)):
-                return {"slug": slug, "settings": settings or {}}
-        raise ValueError("expected a slug, or one slug with its settings as in '- slug: {setting: value}'")
-
-    @field_validator("slug")
-    @classmethod
-    def _exists(cls, slug: str) -> str:
-        if slug != "none":
-            try:
-                find(slug)
-            except InputError as error:
-                raise ValueError(str(error)) from None
-        return slug
-
-    @property
-    def label(self) -> str:
-        """The slug, with the settings where there are any."""
-        settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
-        return f"{self.slug}({settings})" if settings else self.slug
 
 
 class DataSpec(_Part):

@@ -1,4 +1,4 @@
-"""Where in an audit spec a problem stands: the line of the file, in front of what is wrong."""
+"""Where in a YAML spec a problem stands: the line of the file, in front of what is wrong."""
 
 from __future__ import annotations
 
