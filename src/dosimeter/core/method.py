@@ -24,6 +24,7 @@ from dosimeter.core.access import check_access
 from dosimeter.core.card import Card
 from dosimeter.core.oracle import Oracle
 from dosimeter.core.problems import Problem, SettingsError, validation_problems
+from dosimeter.core.record_scores import RecordScores
 from dosimeter.core.records import Answers, Batch, check_answers, content_hash, take
 from dosimeter.core.result import Artifact, Cost, Figure, Metric, Provenance, Result, Table, Verdict
 from dosimeter.core.seeding import rng
@@ -115,6 +116,7 @@ class Findings:
     tables: list[Table] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     artifacts: list[Artifact] = field(default_factory=list)
+    records: list[RecordScores] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
     candidate_queries: int = 0
     data_digests: dict[str, str] = field(default_factory=dict)
@@ -163,6 +165,7 @@ class Attack(Method):
             tables=found.tables,
             figures=found.figures,
             artifacts=found.artifacts,
+            records=found.records,
             threat_model=card.threat_model,
             limits=found.limits,
             cost=Cost(

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from dosimeter.core.record_scores import RecordScores
+
 Verdict = Literal["pass", "fail", "undetermined", "error"]
 #: Exit code of a verdict.
 VERDICT_EXIT: dict[Verdict, int] = {"pass": 0, "fail": 1, "undetermined": 2, "error": 3}
@@ -169,6 +171,7 @@ class Result(_Frozen):
     tables: list[Table] = Field(default_factory=list)
     figures: list[Figure] = Field(default_factory=list)
     artifacts: list[Artifact] = Field(default_factory=list)
+    records: list[RecordScores] = Field(default_factory=list, description="metrics record by record")
     threat_model: Text = ""
     limits: list[Text] = Field(default_factory=list, description="what the figures do not say")
     cost: Cost = Field(default_factory=Cost)
@@ -178,6 +181,28 @@ class Result(_Frozen):
     def _doubt_explained(self) -> Result:
         if self.verdict in ("undetermined", "error") and not self.reason:
             raise ValueError(f"the result of '{self.method}' is {self.verdict} without a reason")
+        return self
+
+    @model_validator(mode="after")
+    def _records_are_of_metrics(self) -> Result:
+        names = [name for scores in self.records for name in scores.values]
+        if len(set(names)) < len(names):
+            raise ValueError(f"the result of '{self.method}' has values per record twice for one metric")
+        values = {metric.name: metric.value for metric in self.metrics}
+        for scores in self.records:
+            for name, column in scores.values.items():
+                if name not in values:
+                    raise ValueError(f"values per record for '{name}', which is no metric of '{self.method}'")
+                value, whole = values[name], column and scores.total == len(column)
+                if (
+                    value is not None
+                    and whole
+                    and not math.isclose(math.fsum(column) / len(column), value, rel_tol=1e-6, abs_tol=1e-6)
+                ):
+                    raise ValueError(
+                        f"metric '{name}' is {value:g}, but the mean of its values per record is "
+                        f"{math.fsum(column) / len(column):g}"
+                    )
         return self
 
     def metric(self, name: str) -> Metric:
