@@ -313,7 +313,11 @@ def test_list_and_show(audit_folder: Path):
         ):
             assert expected in result.stdout
     card = json.loads(run("show", "jpeg-inputs", "--json").stdout)
-    assert card["card"]["tags"]["MITRE ATLAS"]
+    assert card["card"]["tags"] == ["AML.M0010"]
+    assert [(tag["name"], tag["taxonomy"]["name"]) for tag in card["tags"]] == [
+        ("Input Restoration", "MITRE ATLAS")
+    ]
+    assert "AML.M0010 Input Restoration" in run("show", "jpeg-inputs").stdout
     assert {item["name"] for item in card["hyperparameters"]} == {"quality", "resize", "order"}
 
 

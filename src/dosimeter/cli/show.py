@@ -17,7 +17,10 @@ def show(
     """Show one method: purpose, needs, settings, tags."""
     from dosimeter.cli.display import print_entry, print_json, print_table, print_text
 
+    from dosimeter.core.taxonomies import by_taxonomy, find_tag
+
     described = _describe(slug)
+    described["tags"] = [find_tag(identifier).as_dict() for identifier in described["card"]["tags"]]
     if as_json:
         print_json(described)
         return
@@ -37,7 +40,10 @@ def show(
         lines.append(("Paper", f"{paper['authors']}: {paper['title']} ({paper['year']}). {paper['url']}"))
     if card["extras"]:
         lines.append(("Install", f"pip install 'dosimeter[{','.join(card['extras'])}]'"))
-    lines += [(taxonomy, "; ".join(tags)) for taxonomy, tags in card["tags"].items()]
+    lines += [
+        (taxonomy.title, "; ".join(tag.title for tag in tags))
+        for taxonomy, tags in by_taxonomy(card["tags"]).items()
+    ]
     print_text(f"{card['title']} ({card['slug']}, {card['kind']})")
     width = max(len(name) for name, _ in lines) + 2
     for name, text in lines:

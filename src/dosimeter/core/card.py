@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from dosimeter.core.access import Needs
@@ -30,7 +30,7 @@ class Card:
         threat_model: who the adversary is and what they have.
         needs: access it requires from the target.
         extras: optional dependencies it may need (``pip install 'dosimeter[extra]'``).
-        tags: identifiers in public taxonomies, by name of the taxonomy.
+        tags: identifiers in public taxonomies, such as ``AML.T0024.002``; ``core.taxonomies`` has their names.
     """
 
     slug: str
@@ -41,7 +41,7 @@ class Card:
     needs: Needs
     paper: Paper | None = None
     extras: tuple[str, ...] = ()
-    tags: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The card as JSON values."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import string
-from collections.abc import Callable, Iterator
 from typing import ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -17,7 +16,7 @@ from pydantic import Field, model_validator
 
 from dosimeter.core.access import Needs, Returns
 from dosimeter.core.card import Card, Paper
-from dosimeter.core.method import Defense
+from dosimeter.core.method import Defense, Generators
 from dosimeter.core.records import Batch, Prompt
 from dosimeter.data.images import resize as resize_images
 
@@ -40,9 +39,7 @@ _THREAT_MODEL = (
     "A client who may only ask the service sends inputs crafted for an encoder it may be built on. "
     "The client may know that the defence is there."
 )
-_TAGS: dict[str, tuple[str, ...]] = {"MITRE ATLAS": ("AML.M0010",)}
-
-Generators = Callable[[], Iterator[np.random.Generator]]
+_TAGS = ("AML.M0010",)
 
 
 class JpegInputs(Defense):

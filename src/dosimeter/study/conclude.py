@@ -33,6 +33,7 @@ def conclude(
         target=planned.target,
         target_access=planned.target_access,
         spec=spec.origin.text,
+        spec_file=spec.origin.file,
         command=spec.origin.command,
         started=started,
         cells=list(cells),

@@ -15,5 +15,10 @@ def spec() -> StudySpec:
     """Digits read by a service on one of six encoders, all trained on the spot."""
     loaded = load_spec(PATH)
     return loaded.with_origin(
-        replace(loaded.origin, source="the embedded example", command="dosimeter audit")
+        replace(
+            loaded.origin,
+            source="the embedded example",
+            command="dosimeter audit",
+            file="dosimeter/study/example.yaml",
+        )
     )

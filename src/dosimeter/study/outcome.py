@@ -85,6 +85,7 @@ class StudyOutcome(_Frozen):
     target: str
     target_access: str = Field(description="what the target takes, returns and grants, in words")
     spec: str = Field(description="the audit spec as YAML, secrets by name only")
+    spec_file: str = Field("", description="its file, from the root of the repository; empty if it has none")
     command: str = Field(description="how to run it again")
     started: str = Field(description="ISO 8601, UTC")
     cells: list[CellOutcome]

@@ -102,6 +102,7 @@ class Origin:
         text: the spec as written.
         command: how to run it again.
         trust: weight files that can run code may be read.
+        file: the spec's file as reports name it, the same on every machine; empty if it has none.
     """
 
     source: str
@@ -109,6 +110,7 @@ class Origin:
     text: str
     command: str
     trust: bool = False
+    file: str = ""
 
 
 class StudySpec(_Part):
@@ -224,7 +226,7 @@ def load_spec(path: Path | str, *, trust: bool = False) -> StudySpec:
             str(path), ["expected keys such as name, target and attacks; 'dosimeter init' writes an example"]
         )
     command = f"dosimeter audit {shlex.quote(str(path))}{' --trust' if trust else ''}"
-    origin = Origin(str(path), path.resolve().parent, text, command, trust)
+    origin = Origin(str(path), path.resolve().parent, text, command, trust, _file_in_reports(path))
     try:
         return StudySpec.model_validate(value).with_origin(origin)
     except ValidationError as error:
@@ -233,3 +235,10 @@ def load_spec(path: Path | str, *, trust: bool = False) -> StudySpec:
 
     problems += setting_problems(value, origin)
     raise SpecError(str(path), by_line(located(problem, lines) for problem in problems)) from None
+
+
+def _file_in_reports(path: Path) -> str:
+    """``path`` from the root of its repository; without one from the current folder, or the name alone outside it."""
+    path = path.resolve()
+    root = next((folder for folder in path.parents if (folder / ".git").exists()), Path.cwd())
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name

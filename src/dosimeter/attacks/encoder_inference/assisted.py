@@ -17,6 +17,7 @@ from dosimeter.core.figures import interval_bars
 from dosimeter.core.method import Attack, Context, Estimate, Findings
 from dosimeter.core.oracle import Oracle
 from dosimeter.core.problems import SettingsError
+from dosimeter.core.record_scores import RecordScores
 from dosimeter.core.records import as_uint8_images, content_hash
 from dosimeter.core.result import Metric
 from dosimeter.core.seeding import derive_seed
@@ -80,7 +81,7 @@ class AssistedStealing(_WithEncoders):
         needs=_NEEDS,
         paper=PEI,
         extras=("torch",),
-        tags={"MITRE ATLAS": ("AML.T0024.002 Extract AI Model",), "NIST AI 100-2": ("Model extraction",)},
+        tags=("AML.T0024.002", "ML05:2023", "NISTAML.031"),
     )
 
     queries: int = Field(2000, ge=10, description="surrogate images, from data.public")
@@ -121,10 +122,15 @@ class AssistedStealing(_WithEncoders):
         hits["from scratch"] = copy.labels(test) == truth
         copy = steal_with_encoder(oracle, surrogate, encoders[0], settings, seed=context.seed, permuted=True)
         control = copy.labels(test) == truth
-        return self._findings(hits, control, truth, content_hash(images))
+        return self._findings(hits, control, truth, test, content_hash(images))
 
     def _findings(
-        self, hits: dict[str, np.ndarray], control: np.ndarray, truth: np.ndarray, digest: str
+        self,
+        hits: dict[str, np.ndarray],
+        control: np.ndarray,
+        truth: np.ndarray,
+        test: np.ndarray,
+        digest: str,
     ) -> Findings:
         revealed = self.encoders[0].name
         difference = hits[revealed].astype(float) - hits["from scratch"]
@@ -177,11 +183,14 @@ class AssistedStealing(_WithEncoders):
             f"With {self.queries} queries a copy on '{revealed}' agrees with the service on "
             f"{hits[revealed].mean():.0%} of images, one from scratch on {hits['from scratch'].mean():.0%}."
         )
+        per_image = {f"agreement.{name}": hit for name, hit in hits.items()}
+        per_image |= {"gain": difference, "control.permuted-labels": control}
         return Findings(
             verdict=verdict,  # type: ignore[arg-type]
             summary=summary,
             reason=reason,
             metrics=metrics,
+            records=[RecordScores.of(test, per_image)],
             figures=[figure],
             limits=["Agreement is measured on public images, not on what the service's users send."],
             candidate_queries=(self.queries + self.held_out) * len(self.encoders),
@@ -204,10 +213,7 @@ class AssistedEvasion(_WithEncoders):
         needs=_NEEDS,
         paper=PEI,
         extras=("torch",),
-        tags={
-            "MITRE ATLAS": ("AML.T0043.000 White-Box Optimization",),
-            "NIST AI 100-2": ("Evasion attacks",),
-        },
+        tags=("AML.T0043.000", "AML.T0043.002", "ML01:2023", "NISTAML.022"),
     )
 
     goals: int = Field(
@@ -239,16 +245,16 @@ class AssistedEvasion(_WithEncoders):
         goals = _of_different_labels(oracle.labels(images), self.goals)
         expected = oracle.labels(images[goals])
         metrics = []
+        # Images that imitate one goal stand or fall together, so the goal is the record.
+        per_goal: dict[str, np.ndarray] = {}
         for encoder, module in zip(self.encoders, encoders):
             made = [
                 mimic(module, images[j], settings, seed=derive_seed(context.seed, "goal", int(j)))
                 for j in goals
             ]
-            metrics.append(
-                _share(
-                    f"success.{encoder.name}", self._hits(oracle, made, expected), "images read as the goal"
-                )
-            )
+            hits = self._hits(oracle, made, expected)
+            metrics.append(_share(f"success.{encoder.name}", hits, "images read as the goal"))
+            per_goal[f"success.{encoder.name}"] = hits.reshape(len(goals), -1).mean(axis=1)
         noise = [
             context.rng("noise", int(j)).integers(256, size=(self.count, size, size, 3), dtype=np.uint8)
             for j in goals
@@ -273,6 +279,7 @@ class AssistedEvasion(_WithEncoders):
                 f"of plain noise {chance.value:.0%}."
             ),
             metrics=[*metrics, control],
+            records=[RecordScores.of(images[goals], per_goal)],
             figures=[figure],
             limits=["Images are compared by the service's label alone, not by how they look to a person."],
             candidate_queries=len(goals) * self.count * self.steps * len(encoders),

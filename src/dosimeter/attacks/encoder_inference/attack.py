@@ -78,10 +78,7 @@ class EncoderInference(Attack):
         needs=Needs(modalities=("image", "text", "prompt"), returns=("label", "scores", "text", "image")),
         paper=PEI,
         extras=("torch", "text"),
-        tags={
-            "MITRE ATLAS": ("AML.T0014 Discover AI Model Family", "AML.T0040 AI Model Inference API Access"),
-            "NIST AI 100-2": ("Privacy attacks: model extraction",),
-        },
+        tags=("AML.T0014", "AML.T0040", "NISTAML.031"),
     )
 
     candidates: tuple[Candidate, ...] = Field(
