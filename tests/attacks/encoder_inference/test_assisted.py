@@ -58,6 +58,15 @@ def test_stealing_pays_with_the_right_encoder_and_not_with_shuffled_answers(serv
     assert result.metric("agreement.e1").value > result.metric("agreement.e2").value + 0.05
     assert result.metric("gain").low > 0
     assert result.metric("control.permuted-labels").value < result.metric("agreement.e1").value - 0.3
+    (scores,) = result.records
+    assert scores.total == 150
+    assert set(scores.values) == {
+        "agreement.e1",
+        "agreement.e2",
+        "agreement.from scratch",
+        "gain",
+        "control.permuted-labels",
+    }
     assert oracle.queries == 250 == attack.estimate(service, Context(public=photographs)).queries
 
 
@@ -97,6 +106,9 @@ def test_images_from_the_right_encoder_are_read_as_their_goal_and_noise_is_not(s
     assert result.metric("success.e1").value >= 0.8
     assert result.metric("success.e2").value <= 0.6
     assert result.metric("control.noise").high < result.metric("success.e1").low
+    (scores,) = result.records
+    assert scores.total == 4
+    assert np.mean(scores.values["success.e1"]) == pytest.approx(result.metric("success.e1").value)
 
 
 def test_evasion_says_pass_when_the_encoder_is_wrong(service, photographs):

@@ -205,6 +205,15 @@ def test_a_named_encoder_is_a_failure_said_in_words(identified):
     assert findings.candidate_queries == sum(s.queries for s in identified.prepared.sets) + controls.queries
 
 
+def test_scores_are_kept_per_objective(identified):
+    (scores,) = present(ATTACK, identified).records
+    assert scores.total == len(identified.inference.asked) == len(scores.keys)
+    assert len(scores.values) == len(ATTACK.candidates) + 1
+    found = as_result(present(ATTACK, identified))
+    assert np.mean(scores.values["top-score"]) == pytest.approx(found.metric("top-score").value)
+    assert present(ATTACK, unasked(identified)).records == []
+
+
 def test_silence_is_a_pass(silent):
     findings = present(ATTACK, silent)
     assert findings.verdict == "pass"

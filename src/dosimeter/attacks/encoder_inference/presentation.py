@@ -15,7 +15,8 @@ from dosimeter.attacks.encoder_inference.decision import Decision
 from dosimeter.attacks.encoder_inference.exhibits import candidate_table, figures, objective_tables
 from dosimeter.attacks.encoder_inference.inference import Inference
 from dosimeter.core.method import Findings
-from dosimeter.core.records import Batch, content_hash
+from dosimeter.core.record_scores import RecordScores
+from dosimeter.core.records import Batch, content_hash, take
 from dosimeter.core.result import Metric, Verdict
 from dosimeter.stats.intervals import proportion_interval
 
@@ -65,12 +66,23 @@ def present(attack: EncoderInference, found: Investigation) -> Findings:
         summary=summary,
         reason=reason,
         metrics=_metrics(decision, controls, inference, candidates, sets, in_doubt=doubt),
+        records=_per_objective(prepared, inference, decision),
         tables=[candidate_table(decision, candidates, sets), *objective_tables(inference, candidates)],
         figures=figures(decision, inference, candidates, sets, prepared.objectives),
         limits=_limits(controls, attack),
         candidate_queries=sum(attack_set.queries for attack_set in sets) + controls.queries,
         data_digests={"objectives": content_hash(prepared.objectives)},
     )
+
+
+def _per_objective(prepared: Prepared, inference: Inference, decision: Decision) -> list[RecordScores]:
+    """The scores that are means over the objectives asked, where there are any."""
+    if decision.z is None or decision.threshold is None:
+        return []
+    table = inference.per_objective
+    values = {f"score.{candidate.name}": column for candidate, column in zip(prepared.candidates, table.T)}
+    values["top-score"] = table[:, int(np.argmax(decision.z))]
+    return [RecordScores.of(take(prepared.objectives, inference.asked), values)]
 
 
 def _verdict(
