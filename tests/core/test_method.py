@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from dosimeter.core.method import (
     Findings,
     library_versions,
     peak_memory_bytes,
+    wrap_all,
 )
 from dosimeter.core.oracle import Oracle
 from dosimeter.core.records import content_hash
@@ -75,11 +77,19 @@ class Shuffle(Defense):
     def protect_inputs(self, batch, generators):
         return np.stack([row + self.scale * g.normal(size=row.shape) for row, g in zip(batch, generators())])
 
-    def protect_answers(self, answers, generators):
+    def protect_answers(self, answers, batch, generators):
         assert isinstance(answers, np.ndarray)
         return np.stack(
             [row + self.scale * g.normal(size=row.shape) for row, g in zip(answers, generators())]
         )
+
+
+class Fresh(Shuffle):
+    """The same noise, drawn anew whenever an input is asked."""
+
+    @property
+    def draws_per_query(self):
+        return True
 
 
 class Nothing(Defense):
@@ -285,7 +295,7 @@ class TestDefense:
                     ended.append(True)
 
         class Broken(Nothing):
-            def protect_answers(self, answers, generators):
+            def protect_answers(self, answers, batch, generators):
                 raise ZeroDivisionError
 
         target = Sending(lambda batch: batch, modality="table", returns="embedding", batch_size=2)
@@ -300,6 +310,101 @@ class TestDefense:
         target.close = lambda: closed.append(True)
         Nothing().wrap(target).close()
         assert closed == [True]
+
+    def test_a_defence_sees_what_the_caller_sent(self):
+        seen = []
+
+        class Watching(Nothing):
+            def protect_inputs(self, batch, generators):
+                return batch + 1
+
+            def protect_answers(self, answers, batch, generators):
+                seen.append((batch.copy(), answers.copy()))
+                return answers
+
+        defended = Watching().wrap(rows(batch_size=3))
+        Oracle(defended)(ROWS)
+        defended.answer(ROWS[:2])
+        for sent, answers in seen:
+            assert np.array_equal(answers, sent + 1)
+        assert [len(sent) for sent, _ in seen] == [3, 3, 1, 2]
+
+
+class TestDrawsPerQuery:
+    def test_every_answer_to_one_input_is_drawn_anew(self):
+        defended = Fresh().wrap(rows())
+        first, second = defended.answer(ROWS), defended.answer(ROWS)
+        assert not np.isclose(first, second).any()
+        twice = Fresh().wrap(rows()).answer(np.concatenate([ROWS[:1], ROWS[:1]]))
+        assert np.array_equal(twice, [first[0], second[0]])
+
+    def test_the_draw_depends_on_how_often_this_input_was_asked_and_on_nothing_else(self):
+        defended, other = Fresh().wrap(rows()), Fresh().wrap(rows(batch_size=2))
+        first, second = defended.answer(ROWS), defended.answer(ROWS)
+        answers = {
+            number: [row for _, part in other.stream(ROWS[::-1], before_send=lambda n: None) for row in part]
+            for number in range(2)
+        }
+        assert np.array_equal(answers[0][::-1], first)
+        assert np.array_equal(answers[1][::-1], second)
+
+    def test_an_oracle_says_which_answer_it_wants_so_that_a_resumed_run_goes_on(self):
+        oracle = Oracle(Fresh().wrap(rows()))
+        first, second = oracle(ROWS), oracle(ROWS, repeat=1)
+        assert not np.isclose(first, second).any()
+        assert oracle.determinism(ROWS).rate == 1
+        assert np.array_equal(Oracle(Fresh().wrap(rows()))(ROWS, repeat=1), second)
+        counting = Fresh().wrap(rows())
+        assert np.array_equal([counting.answer(ROWS), counting.answer(ROWS)], [first, second])
+
+    def test_threads_never_share_a_draw(self):
+        defended = Fresh().wrap(rows())
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda _: defended.answer(ROWS[:1]).tobytes(), range(40)))
+        assert len(set(answers)) == 40
+
+
+class TestWrapAll:
+    def test_defences_change_answers_in_their_order(self):
+        class Times(Nothing):
+            factor: float
+
+            def protect_answers(self, answers, batch, generators):
+                return np.round(answers * self.factor)
+
+        chained = wrap_all(rows(price_per_call=2.0, batch_size=3), [Times(factor=0.5), Times(factor=10)])
+        assert np.array_equal(chained.answer(ROWS), 10 * np.round(ROWS / 2))
+        assert (chained.batch_size, chained.price_per_call, chained.name) == (
+            3,
+            2.0,
+            "svc + nothing + nothing",
+        )
+
+    def test_none_and_one_are_what_they_are_alone(self):
+        target = rows()
+        assert wrap_all(target, []) is target
+        one = wrap_all(target, [Shuffle()], seed=4)
+        assert one.fingerprint == Shuffle().wrap(target, seed=4).fingerprint
+
+    def test_each_draws_its_own_noise(self):
+        class Output(Nothing):
+            def protect_answers(self, answers, batch, generators):
+                return answers + np.stack([g.normal(size=answers.shape[1]) for g in generators()])
+
+        once, twice = (wrap_all(rows(), [Output()] * n).answer(ROWS) for n in (1, 2))
+        assert not np.isclose(twice - once, once - ROWS, rtol=0.05).any()
+
+    def test_the_identity_depends_on_the_order(self):
+        defenses = [Shuffle(), Nothing()]
+        assert (
+            wrap_all(rows(), defenses).fingerprint
+            == wrap_all(rows(), defenses).fingerprint
+            != wrap_all(rows(), defenses[::-1]).fingerprint
+        )
+
+    def test_fresh_draws_stay_fresh_behind_another_defence(self):
+        chained = wrap_all(rows(), [Fresh(), Nothing()])
+        assert not np.isclose(chained.answer(ROWS), chained.answer(ROWS)).any()
 
 
 def test_a_context_has_a_stream_for_every_place():

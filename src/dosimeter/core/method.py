@@ -9,13 +9,14 @@ from __future__ import annotations
 import platform
 import resource
 import sys
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -26,9 +27,13 @@ from dosimeter.core.oracle import Oracle
 from dosimeter.core.problems import Problem, SettingsError, validation_problems
 from dosimeter.core.record_scores import RecordScores
 from dosimeter.core.records import Answers, Batch, check_answers, content_hash, take
+from dosimeter.core.repetition import current_repetition
 from dosimeter.core.result import Artifact, Cost, Figure, Metric, Provenance, Result, Table, Verdict
-from dosimeter.core.seeding import rng
+from dosimeter.core.seeding import derive_seed, rng
 from dosimeter.core.target import BeforeSend, Stream, Target, closing
+
+Generators: TypeAlias = Callable[[], Iterator[np.random.Generator]]
+"""Yields one random generator per record of a batch, the same ones every time it is called."""
 
 _VERSIONED = ("numpy", "scipy", "scikit-learn", "torch", "transformers", "sentence-transformers", "dosimeter")
 
@@ -204,8 +209,14 @@ class Defense(Method):
     """A change to what goes into a target or comes out of it; without either of the two methods below, no change.
 
     Whatever is random in a defence is drawn once per input, from the seed and the input's content: asking again does
-    not average it away, and a defended service answers alike in this process and behind HTTP.
+    not average it away, and a defended service answers alike in this process and behind HTTP. A defence that draws
+    anew whenever an input is asked says so with :attr:`draws_per_query`.
     """
+
+    @property
+    def draws_per_query(self) -> bool:
+        """Whether each answer to one input is drawn anew, from the seed, the input and how often it was asked before."""
+        return False
 
     def wrap(self, target: Target, *, seed: int = 0) -> Target:
         """``target`` behind this defence."""
@@ -219,19 +230,39 @@ class Defense(Method):
         )
         return DefendedTarget(target, self, seed)
 
-    def protect_inputs(self, batch: Batch, generators: Callable[[], Iterator[np.random.Generator]]) -> Batch:
+    def protect_inputs(self, batch: Batch, generators: Generators) -> Batch:
         """What the target sees instead of ``batch``; ``generators()`` yields one generator per record."""
         return batch
 
-    def protect_answers(
-        self, answers: Answers, generators: Callable[[], Iterator[np.random.Generator]]
-    ) -> Answers:
-        """What the caller sees instead of ``answers``, which are valid answers of the target's kind."""
+    def protect_answers(self, answers: Answers, batch: Batch, generators: Generators) -> Answers:
+        """What the caller sees instead of ``answers``, which are valid answers of the target's kind.
+
+        ``batch`` is what the caller sent, one record per answer; ``generators()`` yields one generator per record.
+        """
         return answers
 
 
+def wrap_all(target: Target, defenses: Sequence[Defense], *, seed: int = 0) -> Target:
+    """``target`` behind all of ``defenses``; itself if there are none.
+
+    They change answers in their order, the first one first, and inputs in the reverse order: the first stands next to
+    the target. Each draws its own randomness from ``seed``; one alone does as ``wrap`` does.
+
+    Raises:
+        CapabilityError: one that does not fit the target.
+    """
+    for number, defense in enumerate(defenses):
+        target = defense.wrap(target, seed=derive_seed(seed, "defence", number) if number else seed)
+    return target
+
+
 class DefendedTarget(Target):
-    """A target behind a defence; answers as the target does, with its own fingerprint."""
+    """A target behind a defence; answers as the target does, with its own fingerprint.
+
+    Where a defence draws per query, an oracle's ``repeat`` is the number of the draw, so that an interrupted run
+    resumes to the same answers. Whoever asks without an oracle, such as a server, gets the next draw each time; that
+    count is kept in memory (about 200 bytes per distinct input) and starts again with the process.
+    """
 
     def __init__(self, target: Target, defense: Defense, seed: int) -> None:
         super().__init__(
@@ -243,25 +274,51 @@ class DefendedTarget(Target):
         self.batch_size = target.batch_size
         self.price_per_call = target.price_per_call
         self._target, self._defense, self._seed = target, defense, seed
+        self._asked: dict[str, int] = {}
+        self._counting = threading.Lock()
 
     def answer(self, batch: Batch) -> Answers:
-        return self._protected(self._target.answer(self._harmless(batch)), batch)
+        numbers = self._numbers(batch)
+        return self._protected(self._target.answer(self._harmless(batch, numbers)), batch, numbers)
 
     def stream(self, batch: Batch, *, before_send: BeforeSend) -> Stream:
-        with closing(self._target.stream(self._harmless(batch), before_send=before_send)) as stream:
+        numbers = self._numbers(batch)
+        harmless = self._harmless(batch, numbers)
+        with closing(self._target.stream(harmless, before_send=before_send)) as stream:
             for indices, answers in stream:
-                yield indices, self._protected(answers, take(batch, indices))
+                part = None if numbers is None else [numbers[int(index)] for index in indices]
+                yield indices, self._protected(answers, take(batch, indices), part)
 
-    def _harmless(self, batch: Batch) -> Batch:
-        return self._defense.protect_inputs(batch, self._generators(batch))
+    def _numbers(self, batch: Batch) -> list[int] | None:
+        """How often each record was asked before; ``None`` if the defence does not care."""
+        if not self._defense.draws_per_query:
+            return None
+        repetition = current_repetition()
+        if repetition is not None:
+            return [repetition] * len(batch)
+        numbers = []
+        with self._counting:
+            for record in batch:
+                key = content_hash(record)
+                numbers.append(self._asked.get(key, 0))
+                self._asked[key] = numbers[-1] + 1
+        return numbers
 
-    def _protected(self, answers: Any, batch: Batch) -> Answers:
+    def _harmless(self, batch: Batch, numbers: list[int] | None) -> Batch:
+        return self._defense.protect_inputs(batch, self._generators(batch, numbers))
+
+    def _protected(self, answers: Any, batch: Batch, numbers: list[int] | None) -> Answers:
         valid = check_answers(self._target.name, self.returns, answers, len(batch), None)
-        return self._defense.protect_answers(valid, self._generators(batch, "answers"))
+        return self._defense.protect_answers(valid, batch, self._generators(batch, numbers, "answers"))
 
-    def _generators(self, batch: Batch, *path: str) -> Callable[[], Iterator[np.random.Generator]]:
+    def _generators(self, batch: Batch, numbers: list[int] | None, *path: str) -> Generators:
         slug = self._defense.card.slug
-        return lambda: (rng(self._seed, slug, content_hash(record), *path) for record in batch)
+        if numbers is None:
+            return lambda: (rng(self._seed, slug, content_hash(record), *path) for record in batch)
+        return lambda: (
+            rng(self._seed, slug, content_hash(record), number, *path)
+            for record, number in zip(batch, numbers)
+        )
 
     def close(self) -> None:
         self._target.close()

@@ -21,6 +21,7 @@ from dosimeter.core.ledger import Ledger
 from dosimeter.core.limits import check_time
 from dosimeter.core.progress import track
 from dosimeter.core.records import Answers, Batch, check_answers, check_batch, content_hash, take
+from dosimeter.core.repetition import repetition
 from dosimeter.core.target import Target, closing
 
 _LOCK_CHECK_SECONDS = 1.0
@@ -156,7 +157,8 @@ class Oracle:
                 missing = [key for key in missing if key not in known]
                 self._ledger.require(len(missing))
                 self._asked.update(known)
-                known |= self._ask(missing, take(batch, [first[key] for key in missing]))
+                with repetition(repeat):
+                    known |= self._ask(missing, take(batch, [first[key] for key in missing]))
         self._asked.update(unique)
         answers: Any = [known[key] for key in keys]
         return list(answers) if self.returns == "text" else self._stacked(answers)

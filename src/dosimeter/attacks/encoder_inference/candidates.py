@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from dosimeter.core.cache import AnswerCache
-from dosimeter.core.errors import InputError, MissingExtra, TargetError
+from dosimeter.core.errors import InputError
 from dosimeter.core.oracle import Oracle
-from dosimeter.core.problems import Place, Problem, SettingsError, validation_problems
-from dosimeter.core.records import Batch, check_answers
+from dosimeter.core.problems import Problem, SettingsError
+from dosimeter.core.records import Batch
 from dosimeter.core.target import RecordedTarget, Target
+from dosimeter.targets.encoders import embed, encoder_from_spec
 
 FEWEST_CANDIDATES = 5
 
@@ -65,18 +65,7 @@ class Candidate:
         if self.access == "query" and cache is not None:
             oracle = Oracle(self.target, cache=AnswerCache(cache / "candidates.sqlite"))
             return lambda batch: np.asarray(oracle(batch))
-        return self._evaluate
-
-    def _evaluate(self, batch: Batch) -> np.ndarray:
-        places, parts = zip(*self.target.stream(batch, before_send=lambda _: None))
-        try:
-            arrived = np.concatenate([np.asarray(part) for part in parts])
-        except ValueError as error:
-            raise TargetError(
-                f"candidate '{self.name}' returned embeddings of unequal shape: {error}."
-            ) from error
-        embeddings = np.asarray(check_answers(self.name, "embedding", arrived, len(batch), None))
-        return embeddings[np.argsort(np.concatenate(places))]
+        return lambda batch: embed(self.target, batch, what=f"candidate '{self.name}'")
 
     def describe(self) -> dict[str, Any]:
         """What tells candidates apart, as JSON: name, family, decoy, and the fingerprint of the target."""
@@ -137,35 +126,6 @@ def _check_geometry(candidates: Sequence[Candidate]) -> None:
             f"candidates have unequal pre-processing ({said}). The service resizes in one way: give all candidates that one, "
             "or set allow_unequal_preprocessing: true if each candidate's own is what the service would use."
         )
-
-
-def encoder_from_spec(
-    place: Place, settings: dict[str, Any], folder: Path, *, trust: bool, name: str = ""
-) -> Target:
-    """The embedding target that ``settings`` (the keys of an audit spec's target) describe.
-
-    Args:
-        place: where ``settings`` stand among the settings of the attack.
-        name: of the encoder, for people.
-
-    Raises:
-        SettingsError: every problem with ``settings``.
-    """
-    from dosimeter.targets.spec import TargetSpec, build_target
-
-    adapter: TypeAdapter[Any] = TypeAdapter(TargetSpec)
-    settings = {"returns": "embedding", **settings}
-    try:
-        return build_target(adapter.validate_python(settings), folder, trust=trust)
-    except ValidationError as error:
-        problems = validation_problems(error, TargetSpec, settings)
-    except MissingExtra:
-        raise
-    except SettingsError as error:
-        problems = error.problems
-    except InputError as error:
-        problems = [Problem((), str(error))]
-    raise SettingsError([replace(problem, place=(*place, *problem.place), note=name) for problem in problems])
 
 
 def candidates_from_spec(
