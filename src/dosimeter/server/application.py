@@ -1,0 +1,99 @@
+"""The FastAPI application: endpoints that turn requests into pages of the desk, and whatever goes wrong into refusals."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from dosimeter.core.errors import WriteError
+from dosimeter.server.body import Hangup
+from dosimeter.server.desk import Desk, Page, Visit
+from dosimeter.server.refusals import Refusal, broken, unavailable
+
+logger = logging.getLogger(__name__)
+
+Endpoint = Callable[[Visit, Any], Awaitable[Page]]
+
+
+async def visited(
+    desk: Desk, path: str, endpoint: Endpoint, request: Any
+) -> tuple[Page | Refusal, dict[str, str]]:
+    """What ``endpoint`` says to a request, counted and written down, with the headers to send.
+
+    Raises:
+        Hangup: the client is gone.
+    """
+    visit = Visit(path, time.perf_counter())
+    desk.metrics.begun()
+    said: Page | Refusal
+    try:
+        said = await endpoint(visit, request)
+    except Refusal as refusal:
+        said = refusal
+    except Hangup:
+        said = Refusal(499, "the client went away.", code="hung_up")
+        desk.concluded(visit, said)
+        raise
+    except WriteError:
+        logger.exception("the key file cannot be written")
+        said = unavailable("the service cannot count requests at the moment.", retry_after_seconds=30)
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        logger.error("%s at %s:%s", type(error).__name__, frame.filename, frame.lineno)
+        said = broken("something broke in the service; tell its operator.", code="internal_error")
+    try:
+        desk.concluded(visit, said)
+    except OSError as error:
+        logger.error("the audit log cannot be written: %s", error)
+        said = unavailable("the service cannot keep its audit log at the moment.", retry_after_seconds=30)
+    headers = dict(visit.headers)
+    if isinstance(said, Refusal):
+        headers.update(said.headers)
+    return said, headers
+
+
+def create_app(desk: Desk) -> Any:
+    """The FastAPI application on ``desk``."""
+    from fastapi import FastAPI
+    from fastapi.responses import Response
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request
+
+    app = FastAPI(
+        title=desk.name,
+        docs_url="/docs" if desk.settings.docs else None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if desk.settings.docs else None,
+    )
+
+    def respond(said: Page | Refusal, headers: dict[str, str]) -> Response:
+        content_type = said.content_type if isinstance(said, Page) else "application/json"
+        return Response(said.body, said.status, headers, content_type)
+
+    def serve(method: str, path: str, endpoint: Endpoint) -> None:
+        async def handle(request: Request) -> Response:
+            scope = {**request.scope, "receive": request.receive}
+            return respond(*await visited(desk, path, endpoint, scope))
+
+        app.add_route(path, handle, methods=[method])
+
+    serve("POST", "/embed", desk.embed)
+    serve("POST", "/v1/embeddings", desk.openai_embeddings)
+    serve("GET", "/v1/models", desk.models)
+    serve("GET", "/health", desk.health)
+    serve("GET", "/metrics", desk.show_metrics)
+
+    async def elsewhere(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        message = "there is nothing here." if status == 404 else "this method is not allowed here."
+
+        async def refuse(*_: Any) -> Page:
+            raise Refusal(status, message, code="not_found" if status == 404 else "method_not_allowed")
+
+        return respond(*await visited(desk, "elsewhere", refuse, request.scope))
+
+    app.add_exception_handler(HTTPException, elsewhere)
+    return app
