@@ -18,6 +18,7 @@ from .core.method import Context as Context
 from .core.method import Defense as Defense
 from .core.method import Estimate as Estimate
 from .core.method import Findings as Findings
+from .core.method import wrap_all as wrap_all
 from .core.oracle import Oracle as Oracle
 from .core.progress import ProgressEvent as ProgressEvent
 from .core.progress import listening as listening
@@ -31,6 +32,10 @@ from .core.target import RecordedTarget as RecordedTarget
 from .core.target import Target as Target
 from .data.dataset import Dataset as Dataset
 from .data.sources import load as load
+from .defenses.feature_poisoning import FeaturePoisoning as FeaturePoisoning
+from .defenses.features import FeatureNoise as FeatureNoise
+from .defenses.features import FeatureRounding as FeatureRounding
+from .defenses.features import TopKFeatures as TopKFeatures
 from .defenses.inputs import CharacterFlips as CharacterFlips
 from .defenses.inputs import JpegInputs as JpegInputs
 from .report.write import write_reports as write_reports

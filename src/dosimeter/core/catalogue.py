@@ -7,7 +7,7 @@ import re
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic_core import to_jsonable_python
 
@@ -34,7 +34,8 @@ def describe_method(method: type[Method]) -> dict[str, Any]:
 
 def _type_name(annotation: Any) -> str:
     """The type as a person writes it: no module names."""
-    text = annotation.__name__ if type(annotation) is type else str(annotation)
+    plain = isinstance(annotation, type) and not get_args(annotation)
+    text = annotation.__name__ if plain else str(annotation)
     return re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
 
 
