@@ -505,7 +505,7 @@ class TestSharedFiles:
         assert (answers.dtype, answers.tolist(), again.queries) == (first.dtype, first.tolist(), 2)
 
     def test_waiting_for_another_process_ends_with_the_time_limit(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("dosimeter.core.oracle._LOCK_CHECK_SECONDS", 0.05)
+        monkeypatch.setattr("dosimeter.core.cache._LOCK_CHECK_SECONDS", 0.05)
         service = Service()
         oracle = Oracle(service.target, cache=AnswerCache(tmp_path / "answers.sqlite"))
         with (

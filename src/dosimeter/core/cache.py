@@ -7,16 +7,33 @@ one answer, packed without pickle. Safe to share between processes and against `
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from dosimeter.core.database import open_database, transaction
+from dosimeter.core.limits import check_time
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
 _MOST_KEYS_A_QUERY = 500
+_LOCK_CHECK_SECONDS = 1.0
+
+
+class AnswerKeeper(Protocol):
+    """Where an oracle finds and leaves answers; :class:`AnswerCache`, or one that stands for it on another machine."""
+
+    def get(self, keys: Sequence[str]) -> dict[str, Any]:
+        """The stored answers among ``keys``."""
+
+    def put(self, keys: Sequence[str], answers: Sequence[Any] | np.ndarray) -> None:
+        """Store ``answers`` under ``keys``; a key that is there keeps its first answer."""
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Only one of all who share these answers asks at a time, so that two never pay for the same record."""
 
 
 def pack(answer: Any) -> bytes:
@@ -64,6 +81,32 @@ class AnswerCache:
         rows = [(key, pack(answer)) for key, answer in zip(keys, answers, strict=True)]
         with transaction(self._database):
             self._database.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", rows)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Only one of all who share these answers asks at a time, so that two never pay for the same record.
+
+        Raises:
+            BudgetExceeded: the time limit passed while others were asking.
+        """
+        if self.path is None:
+            yield
+            return
+        lock = FileLock(self.lock_file(self.path))
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=_LOCK_CHECK_SECONDS)
+            except Timeout:
+                check_time()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @staticmethod
+    def lock_file(path: Path) -> Path:
+        """The file that is locked by whoever asks for answers that go into ``path``."""
+        return path.with_suffix(".lock")
 
     def close(self) -> None:
         """Close the file. May be called twice."""

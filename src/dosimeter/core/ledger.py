@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 import time
 from pathlib import Path
+from typing import Protocol
 
 from dosimeter.core.database import open_database, transaction
 from dosimeter.core.errors import BudgetExceeded
@@ -23,6 +24,27 @@ CREATE TRIGGER IF NOT EXISTS entries_stay BEFORE DELETE ON entries BEGIN SELECT 
 CREATE TABLE IF NOT EXISTS totals (event TEXT PRIMARY KEY, queries INTEGER NOT NULL, price REAL NOT NULL);
 INSERT OR IGNORE INTO totals VALUES ('reserve', 0, 0), ('settle', 0, 0);
 """
+
+
+class QueryBill(Protocol):
+    """What an oracle needs of a bill; :class:`Ledger`, or one that stands for it on another machine."""
+
+    @property
+    def max_queries(self) -> int | None:
+        """Cap on reserved queries; ``None`` means no cap."""
+
+    @property
+    def remaining(self) -> int | None:
+        """Queries that may still be reserved; ``None`` without a cap."""
+
+    def require(self, queries: int) -> None:
+        """Raise :class:`BudgetExceeded` unless ``queries`` more fit under the cap."""
+
+    def reserve(self, queries: int, *, target: str, scope: str = "", price_per_call: float = 0.0) -> None:
+        """Count ``queries`` as spent, or raise :class:`BudgetExceeded` and count nothing."""
+
+    def settle(self, queries: int, *, target: str, scope: str = "", price_per_call: float = 0.0) -> None:
+        """Note that the answers to ``queries`` reserved queries are stored."""
 
 
 class Ledger:

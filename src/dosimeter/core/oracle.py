@@ -5,26 +5,21 @@ Layers, outside in: attacker, cache, ledger, transport, defences, target. Does n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from dosimeter.core.access import Grants, Modality, Returns
-from dosimeter.core.cache import AnswerCache
+from dosimeter.core.cache import AnswerCache, AnswerKeeper
 from dosimeter.core.errors import BudgetExceeded, CapabilityError, InputError, TargetError
-from dosimeter.core.ledger import Ledger
-from dosimeter.core.limits import check_time
+from dosimeter.core.ledger import Ledger, QueryBill
 from dosimeter.core.progress import track
 from dosimeter.core.records import Answers, Batch, check_answers, check_batch, content_hash, take
 from dosimeter.core.repetition import repetition
 from dosimeter.core.target import Target, closing
 
-_LOCK_CHECK_SECONDS = 1.0
 _AGREEMENT = 1e-4
 
 
@@ -59,8 +54,8 @@ class Oracle:
         self,
         target: Target,
         *,
-        ledger: Ledger | None = None,
-        cache: AnswerCache | None = None,
+        ledger: QueryBill | None = None,
+        cache: AnswerKeeper | None = None,
         scope: str = "",
         max_queries: int | None = None,
     ) -> None:
@@ -70,8 +65,8 @@ class Oracle:
                 'CallableTarget(function, modality="image", returns="label").'
             )
         self._target = target
-        self._ledger = Ledger() if ledger is None else ledger
-        self._cache = AnswerCache() if cache is None else cache
+        self._ledger: QueryBill = Ledger() if ledger is None else ledger
+        self._cache: AnswerKeeper = AnswerCache() if cache is None else cache
         self._scope = scope
         self._max_queries = max_queries
         self._asked: set[str] = set()
@@ -152,7 +147,7 @@ class Oracle:
         known = self._cache.get(unique)
         missing = [key for key in unique if key not in known]
         if missing:
-            with self._alone():
+            with self._cache.alone():
                 known |= self._cache.get(missing)
                 missing = [key for key in missing if key not in known]
                 self._ledger.require(len(missing))
@@ -201,23 +196,6 @@ class Oracle:
         new = sum(key not in self._asked for key in keys)
         if self.queries + new > self._max_queries:
             raise BudgetExceeded("queries", used=self.queries, limit=self._max_queries, wanted=new)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Only one process asks at a time, so that two never pay for the same record."""
-        if self._cache.path is None:
-            yield
-            return
-        lock = FileLock(self._cache.path.with_suffix(".lock"))
-        while not lock.is_locked:
-            try:
-                lock.acquire(timeout=_LOCK_CHECK_SECONDS)
-            except Timeout:
-                check_time()
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _nothing(self) -> Answers:
         if self.returns == "text":
