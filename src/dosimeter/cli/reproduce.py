@@ -37,7 +37,7 @@ def reproduce(
 ) -> int:
     """Check what a paper states, controls included."""
     from dosimeter.cli.display import print_json, reporting
-    from dosimeter.core.files import ensure_writable_folder, write_text
+    from dosimeter.core.files import ensure_writable_folder
     from dosimeter.core.reproduction import available, find
 
     if everything == bool(slugs):
@@ -54,7 +54,7 @@ def reproduce(
                 module.run(size=size.value, seed=seed, out=None if out is None else out / module.SLUG)
             )
         if out is not None:
-            write_text(out / module.SLUG / "claims.json", json.dumps(done[-1].as_dict(), indent=1) + "\n")
+            _write(done[-1], out / module.SLUG)
         if not as_json:
             _print(done[-1])
     if as_json:
@@ -63,9 +63,19 @@ def reproduce(
     return max((reproduction.exit_code for reproduction in done), default=0)
 
 
+def _write(reproduction: Reproduction, folder: Path) -> None:
+    """Claims and tables as JSON, figures as SVG files that any browser opens."""
+    from dosimeter.core.files import write_text
+    from dosimeter.report.figures import drawn_alone
+
+    write_text(folder / "claims.json", json.dumps(reproduction.as_dict(), indent=1) + "\n")
+    for figure in reproduction.figures:
+        write_text(folder / f"{figure.name}.svg", drawn_alone(figure))
+
+
 def _print(reproduction: Reproduction) -> None:
     from dosimeter.cli.display import print_table, print_text
-    from dosimeter.report.wording import seconds_text
+    from dosimeter.report.wording import cell_text, seconds_text
 
     print_table(
         f"{reproduction.slug}, {reproduction.size}, seed {reproduction.seed}, {seconds_text(reproduction.seconds)}",
@@ -82,6 +92,11 @@ def _print(reproduction: Reproduction) -> None:
             for claim in reproduction.claims
         ],
     )
+    for table in reproduction.tables:
+        rows = [[cell_text(cell) for cell in row] for row in table.rows]
+        print_table(table.title, table.columns, rows)
+        if table.caption:
+            print_text(table.caption)
     for claim in reproduction.claims:
         if claim.open and not claim.holds:
             print_text(f"Open    {claim.name}: {claim.open}")

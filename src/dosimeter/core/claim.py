@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from dosimeter.core.result import Figure, Table
+
 Relation = Literal["<=", ">=", "=="]
 _HOLDS: dict[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
 
@@ -53,13 +55,15 @@ def _finite(number: float | None) -> float | None:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """The outcome of one ``dosimeter reproduce`` run."""
+    """The outcome of one ``dosimeter reproduce`` run; tables and figures show what the claims were read off."""
 
     slug: str
     size: Literal["quick", "full"]
     seed: int
     seconds: float
     claims: list[Claim] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -69,5 +73,12 @@ class Reproduction:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The run and its claims as JSON values."""
-        return {**asdict(self), "claims": [claim.as_dict() for claim in self.claims]}
+        """The run, its claims and tables as JSON values; figures are files of their own."""
+        return {
+            "slug": self.slug,
+            "size": self.size,
+            "seed": self.seed,
+            "seconds": self.seconds,
+            "claims": [claim.as_dict() for claim in self.claims],
+            "tables": [table.model_dump(mode="json") for table in self.tables],
+        }

@@ -68,20 +68,37 @@ def draw(figure: Figure, *, identifiers: str) -> Drawing:
     return Drawing(wide, narrow)
 
 
-def _svg(spec: dict[str, Any], width: int, identifiers: str, alternative: str) -> Markup:
+def drawn_alone(figure: Figure) -> str:
+    """``figure`` as an SVG file of its own: 816 units wide, on white.
+
+    Raises:
+        DrawingRefused: as :func:`draw`.
+    """
+    spec = _checked(figure.spec)
+    if spec.get("width") == "container":
+        spec = {**spec, "width": WIDE, "autosize": {"type": "fit-x", "contains": "padding"}}
+    return _converted({**spec, "background": "white"}, WIDE)
+
+
+def _converted(spec: dict[str, Any], width: int) -> str:
     import vl_convert
 
     def convert(spec: dict[str, Any]) -> str:
-        return vl_convert.vegalite_to_svg(spec, config=_config(width), allowed_base_urls=[])
+        config = {key: value for key, value in _config(width).items() if key not in spec}
+        return str(vl_convert.vegalite_to_svg(spec, config=config, allowed_base_urls=[]))
 
     try:
         try:
-            svg = convert(spec)
+            return convert(spec)
         except ValueError:
-            svg = convert(_mapped(spec, lambda text: _BEYOND_16_BITS.sub("▯", text)))
+            return convert(_mapped(spec, lambda text: _BEYOND_16_BITS.sub("▯", text)))
     except ValueError as error:
         lines = [line for line in str(error).splitlines() if not line.startswith("    at ")]
         raise DrawingRefused(f"its specification cannot be drawn ({' '.join(lines)[:300]})") from error
+
+
+def _svg(spec: dict[str, Any], width: int, identifiers: str, alternative: str) -> Markup:
+    svg = _converted(spec, width)
     markup = rebuild(svg, identifiers=identifiers, colours=THEME)
     if len(markup) > MOST_BYTES:
         raise DrawingRefused(

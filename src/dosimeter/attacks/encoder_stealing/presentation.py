@@ -1,0 +1,421 @@
+"""The spoils of a campaign as findings: metrics with intervals, the table of copies, curves, verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dosimeter.attacks.encoder_stealing.campaign import PERMUTED, STOLEN, TARGET, UNTRAINED, Spoils
+from dosimeter.attacks.encoder_stealing.scoring import Share, TaskScores
+from dosimeter.core.figures import IntervalRow, interval_bars, line
+from dosimeter.core.method import Findings
+from dosimeter.core.record_scores import RecordScores
+from dosimeter.core.records import content_hash
+from dosimeter.core.result import Figure, Metric, Table, Verdict
+from dosimeter.stats.intervals import proportion_interval
+
+if TYPE_CHECKING:
+    from dosimeter.attacks.encoder_stealing.scoring import Similarity
+
+_OVER_RECORDS = "percentile bootstrap over test records, 95%"
+_OVER_INPUTS = "percentile bootstrap over held-out inputs, 95%"
+#: Largest recovered share that a copy of shuffled vectors may be sure of; the bound of the published control.
+_CONTROL_SHARE = 0.05
+
+
+def findings(found: Spoils) -> Findings:
+    """What a report says of ``found``."""
+    if found.probe.doubt:
+        return Findings(
+            verdict="undetermined",
+            summary="Nothing was bought: the service's vectors tell inputs apart no better than chance.",
+            reason=found.probe.doubt,
+            metrics=_probe_metrics(found),
+        )
+    shares = {scores.task: scores.recovered(found.best, TARGET, UNTRAINED) for scores in found.scores}
+    verdict, reason = _verdict(found, shares)
+    return Findings(
+        verdict=verdict,
+        reason=reason,
+        summary=_summary(found, shares),
+        metrics=[
+            *_task_metrics(found),
+            *_similarity_metrics(found),
+            *_control_metrics(found),
+            *_probe_metrics(found),
+        ],
+        tables=[_copies_table(found), _curve_table(found)],
+        figures=_figures(found),
+        records=_records(found),
+        limits=_limits(found),
+        data_digests={
+            "bought": found.purchase.digest,
+            "held-out": content_hash(found.held),
+            **{f"task {task.name}": task.test.digest for task in found.attack.tasks},
+        },
+    )
+
+
+def _verdict(found: Spoils, shares: dict[str, Share | None]) -> tuple[Verdict, str | None]:
+    failed = _failed_control(found)
+    if failed:
+        return "undetermined", failed
+    known = [share for share in shares.values() if share is not None]
+    if not known:
+        return "undetermined", (
+            "on no task is the target better than an untrained network, so there is nothing to recover; give a harder task"
+        )
+    if max(share.low for share in known) > found.attack.tolerated:
+        return "fail", None
+    if max(share.high for share in known) <= found.attack.tolerated:
+        return "pass", None
+    return "undetermined", (
+        f"the recovered share may lie on either side of the tolerated {found.attack.tolerated:g}; judge on more test records"
+    )
+
+
+def _failed_control(found: Spoils) -> str | None:
+    for scores in found.scores:
+        share = scores.recovered(PERMUTED, TARGET, UNTRAINED)
+        if share is not None and share.low > _CONTROL_SHARE:
+            return (
+                f"a copy trained on shuffled vectors recovers {share.value:.0%} on task {scores.task}, so the untrained "
+                "network is no fair floor there"
+            )
+    planted, permuted = found.planted, found.similarities[PERMUTED]
+    if (
+        planted
+        and planted.centred_cosine
+        and permuted.centred_cosine
+        and planted.centred_cosine.low <= permuted.centred_cosine.high
+    ):
+        return "the attack did not even copy a network of its own kind; train longer or buy more"
+    return None
+
+
+def _summary(found: Spoils, shares: dict[str, Share | None]) -> str:
+    known = {task: share for task, share in shares.items() if share is not None}
+    best = found.copies[found.best]
+    calls = f"{len(found.purchase):,} calls"
+    price = f" ({found.price_per_call * len(found.purchase):,.2f} in money)" if found.price_per_call else ""
+    if not known:
+        return f"With {calls}{price} a copy was made, but no task tells what it is worth."
+    task, share = max(known.items(), key=lambda pair: pair[1].value)
+    scores = next(scores for scores in found.scores if scores.task == task)
+    how = "" if found.best == STOLEN else f" ({found.best})"
+    return (
+        f"With {calls}{price} a thief gets a copy{how} that reaches {scores.accuracy(found.best).value:.0%} on {task}, "
+        f"where the original reaches {scores.accuracy(TARGET).value:.0%} and an untrained network "
+        f"{scores.accuracy(UNTRAINED).value:.0%}: {share.value:.0%} of what the encoder is worth."
+        + ("" if best.queries else " It asked nothing.")
+    )
+
+
+def _metric(name: str, share: Share, description: str, *, better: bool | None, over: str) -> Metric:
+    return Metric(
+        name=name,
+        value=share.value,
+        low=min(share.low, share.value),
+        high=max(share.high, share.value),
+        n=share.n,
+        interval=over,
+        higher_is_better=better,
+        description=description,
+    )
+
+
+def _share_metric(name: str, scores: TaskScores, best: str, heads: str) -> Metric:
+    share = scores.recovered(best, TARGET, UNTRAINED)
+    said = f"(SA - RA) / (TA - RA), {heads}: what the copy recovers of what the encoder adds to an untrained network"
+    if share is not None:
+        return _metric(name, share, said, better=False, over=_OVER_RECORDS)
+    return Metric(
+        name=name,
+        value=None,
+        reason=f"the target is not better than an untrained network on this task, judged by {heads}",
+        higher_is_better=False,
+        description=said,
+    )
+
+
+def _task_metrics(found: Spoils) -> list[Metric]:
+    metrics = []
+    for scores, linear in zip(found.scores, found.linear):
+        task = scores.task
+        metrics.append(
+            _share_metric(f"recovered-share.{task}", scores, found.best, "heads on unit-length vectors")
+        )
+        metrics.append(
+            _share_metric(
+                f"linear-probe.recovered-share.{task}",
+                linear,
+                found.best,
+                "linear probes on standardised vectors",
+            )
+        )
+        for name, encoder, better in (
+            ("target", TARGET, True),
+            ("stolen", found.best, False),
+            ("untrained", UNTRAINED, None),
+        ):
+            words = {"target": "TA: of the original, defended as it is", "stolen": "SA: of the copy"}
+            metrics.append(
+                _metric(
+                    f"accuracy.{name}.{task}",
+                    scores.accuracy(encoder),
+                    f"downstream test accuracy, {words.get(name, 'RA: of an untrained network')}",
+                    better=better,
+                    over=_OVER_RECORDS,
+                )
+            )
+        metrics.append(
+            _metric(
+                f"ratio.{task}", scores.ratio(found.best, TARGET), "SA / TA", better=False, over=_OVER_RECORDS
+            )
+        )
+        metrics.append(
+            _metric(
+                f"agreement.{task}",
+                scores.agreement(found.best, TARGET),
+                "share of test records that the heads on copy and original give the same class",
+                better=False,
+                over=_OVER_RECORDS,
+            )
+        )
+    for shot in found.zero_shot:
+        for who, hits in (("target", shot.target), ("stolen", shot.stolen)):
+            interval = proportion_interval(int(hits.sum()), len(hits))
+            metrics.append(
+                Metric(
+                    name=f"zero-shot.{who}.{shot.task}",
+                    value=float(hits.mean()),
+                    low=interval.low,
+                    high=interval.high,
+                    n=len(hits),
+                    interval=interval.method,
+                    higher_is_better=who == "target",
+                    description=f"zero-shot accuracy of the {who} image tower with the target's text tower; chance is "
+                    f"{1 / shot.classes:.2g}",
+                )
+            )
+    return metrics
+
+
+def _similarity_metrics(found: Spoils) -> list[Metric]:
+    alike = found.similarities[found.best]
+    metrics = []
+    if alike.cosine and alike.centred_cosine:
+        metrics = [
+            _metric(
+                "cosine",
+                alike.cosine,
+                "mean cosine between vectors of copy and original",
+                better=False,
+                over=_OVER_INPUTS,
+            ),
+            _metric(
+                "centred-cosine",
+                alike.centred_cosine,
+                "the same after taking each mean vector away",
+                better=False,
+                over=_OVER_INPUTS,
+            ),
+        ]
+    metrics.append(
+        Metric(
+            name="cka",
+            value=alike.cka,
+            n=len(found.held),
+            reason="no interval: one figure of the whole held-out set",
+            higher_is_better=False,
+            description="linear centred kernel alignment, 0..1",
+        )
+    )
+    return metrics
+
+
+def _control_metrics(found: Spoils) -> list[Metric]:
+    metrics = []
+    for scores in found.scores:
+        share = scores.recovered(PERMUTED, TARGET, UNTRAINED)
+        if share is not None:
+            metric = _metric(
+                f"control.permuted.{scores.task}",
+                share,
+                "recovered share of a copy trained on shuffled vectors; must not be above 0.05",
+                better=None,
+                over=_OVER_RECORDS,
+            )
+            metrics.append(metric.model_copy(update={"control": True}))
+    for name, alike in (("planted", found.planted), ("untrained", found.similarities[UNTRAINED])):
+        if alike is not None and alike.centred_cosine is not None:
+            said = {
+                "planted": "centred cosine of a copy of a network of the surrogate's own kind; must be found",
+                "untrained": "centred cosine of an untrained network with the original",
+            }[name]
+            metric = _metric(f"control.{name}", alike.centred_cosine, said, better=None, over=_OVER_INPUTS)
+            metrics.append(metric.model_copy(update={"control": True}))
+    return metrics
+
+
+def _probe_metrics(found: Spoils) -> list[Metric]:
+    probe = found.probe
+    said = [
+        (
+            "self-distance",
+            probe.self_distance,
+            "distance of two answers to one input; 0: always the same answer",
+        ),
+        ("spread", probe.spread, "distance of answers to two different inputs"),
+    ]
+    if probe.dimmed is not None:
+        said.append(
+            ("dimmed", probe.dimmed, "distance that halving the brightness of an image moves its vector")
+        )
+    metrics = [
+        Metric(
+            name=f"probe.{name}",
+            value=value,
+            n=probe.asked_twice,
+            reason="no interval: a check of the service, not a finding",
+            description=f"mean Euclidean {text}, of unit vectors",
+        )
+        for name, value, text in said
+    ]
+    if len(found.purchase):
+        for name, count, text in (
+            ("thief", found.thief_queries, "calls of the attack itself, probes included"),
+            ("evaluation", found.evaluation_queries, "calls that only judge the copies, or make baselines"),
+        ):
+            metrics.append(
+                Metric(
+                    name=f"queries.{name}",
+                    value=float(count),
+                    unit="calls",
+                    reason="no interval: a count",
+                    higher_is_better=True if name == "thief" else None,
+                    description=text,
+                )
+            )
+    return metrics
+
+
+def _copies_table(found: Spoils) -> Table:
+    columns = ["encoder", "calls", "cosine", "centred cosine", "CKA"]
+    for scores in found.scores:
+        columns += [f"{scores.task}: {what}" for what in ("accuracy", "recovered", "linear probe")]
+    rows = []
+    for name in (TARGET, *found.copies):
+        alike = found.similarities.get(name)
+        copy = found.copies.get(name)
+        row: list[object] = [name, copy.queries if copy else None, *_alike_cells(alike)]
+        for scores, linear in zip(found.scores, found.linear):
+            share = scores.recovered(name, TARGET, UNTRAINED)
+            row += [scores.accuracy(name).value, share and share.value, linear.accuracy(name).value]
+        rows.append(row)
+    return Table(
+        name="copies",
+        title="Copies beside the original",
+        columns=columns,
+        rows=rows,
+        caption="Heads of one shape, start and schedule on unit-length vectors; linear probes on standardised ones. 'untrained' is the floor, 'permuted' a control.",
+    )
+
+
+def _alike_cells(alike: Similarity | None) -> list[object]:
+    if alike is None:
+        return [None, None, None]
+    return [
+        alike.cosine.value if alike.cosine else None,
+        alike.centred_cosine.value if alike.centred_cosine else None,
+        alike.cka,
+    ]
+
+
+def _curve_table(found: Spoils) -> Table:
+    return Table(
+        name="price",
+        title="Price curve",
+        columns=["calls", "money", "cosine", "centred cosine", "CKA"],
+        rows=[[point.queries, point.money, *_alike_cells(point.similarity)] for point in found.curve],
+        caption="A copy per budget."
+        + (" Buying stopped: the last purchase brought too little." if found.stopped else ""),
+    )
+
+
+def _figures(found: Spoils) -> list[Figure]:
+    figures = []
+    for scores in found.scores:
+        rows: list[IntervalRow] = []
+        for name in (TARGET, *found.copies):
+            share = scores.accuracy(name)
+            group = "original" if name == TARGET else "control" if name in (PERMUTED, UNTRAINED) else "copy"
+            rows.append(
+                {"label": name, "value": share.value, "low": share.low, "high": share.high, "group": group}
+            )
+        figures.append(
+            interval_bars(
+                f"accuracy-{scores.task}",
+                f"{scores.task}: accuracy of heads on each encoder",
+                f"Test accuracy on {scores.task} of the original, the copies and the controls, with 95 % intervals over test records.",
+                rows,
+                x_title="test accuracy",
+            )
+        )
+    with_cosines = [point for point in found.curve if point.similarity.centred_cosine]
+    if len(with_cosines) > 1:
+        calls = [point.queries for point in with_cosines]
+        alike = [p.similarity.centred_cosine.value for p in with_cosines if p.similarity.centred_cosine]
+        figures.append(
+            line(
+                "price-curve",
+                "How alike the copy is, by what it cost",
+                "Centred cosine of copy and original on held-out inputs, for each number of calls.",
+                {"copy": (calls, alike)},
+                x_title="calls",
+                y_title="centred cosine",
+                x_scale="log",
+            )
+        )
+    return figures
+
+
+def _records(found: Spoils) -> list[RecordScores]:
+    records = [
+        RecordScores.of(
+            scores.keys,
+            {
+                f"accuracy.target.{scores.task}": scores.correct(TARGET),
+                f"accuracy.stolen.{scores.task}": scores.correct(found.best),
+                f"agreement.{scores.task}": _agreeing(scores, found.best),
+            },
+        )
+        for scores in found.scores
+    ]
+    alike = found.similarities[found.best]
+    if alike.centred_cosine is not None:
+        records.append(RecordScores.of(found.held, {"centred-cosine": alike.per_input}))
+    return records
+
+
+def _agreeing(scores: TaskScores, best: str) -> np.ndarray:
+    first, second = (scores.predictions[scores.names.index(name)] for name in (best, TARGET))
+    agreeing: np.ndarray = (first == second).mean(0)
+    return agreeing
+
+
+def _limits(found: Spoils) -> list[str]:
+    limits = [
+        "A thief with other images, another architecture or more patience may do better; the figures are a lower bound.",
+        "The floor depends on the protocol: heads that see standardised vectors make more of an untrained network.",
+    ]
+    if found.defense:
+        limits.append(f"In the vectors there are traces of a defence: {found.defense}.")
+    if found.overlap:
+        limits.append(f"{found.overlap} public inputs were left out, since a task tests on them.")
+    if found.probe.self_distance > 1e-4:
+        limits.append(
+            f"The service does not repeat itself: two answers to one input are {found.probe.self_distance:.2g} apart."
+        )
+    return limits

@@ -1,0 +1,105 @@
+"""Many copies of one encoder, trained in processes of one thread each, and what they say to the inputs that judge them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dosimeter.attacks.encoder_stealing.keeping import kept
+from dosimeter.attacks.encoder_stealing.losses import Goal
+from dosimeter.attacks.encoder_stealing.purchase import Purchase
+from dosimeter.attacks.encoder_stealing.surrogates import surrogate
+from dosimeter.attacks.encoder_stealing.training import Recipe, StolenEncoder, steal
+from dosimeter.attacks.encoder_stealing.views import Views
+from dosimeter.core.progress import track
+from dosimeter.core.records import Batch
+from dosimeter.models.training import single_thread
+from dosimeter.study.threads import usable_cpus
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """One copy to make.
+
+    Attributes:
+        purchase: what it learns from; without a ``recipe`` the surrogate stays untrained.
+        seed: fixes start, order and views.
+        goal: in place of the directions of the vectors.
+        train: in place of :func:`steal`: given purchase, untrained surrogate, views and seed.
+        note: distinguishes arms that differ in ``goal`` or ``train`` alone.
+    """
+
+    name: str
+    purchase: Purchase
+    recipe: Recipe | None
+    seed: int = 0
+    goal: Goal | None = None
+    train: Callable[[Purchase, Any, Views, int], StolenEncoder] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What an arm came to: vectors of each judging batch by name, the digest of the weights, and the cost."""
+
+    name: str
+    vectors: dict[str, np.ndarray]
+    digest: str
+    queries: int
+    losses: tuple[float, ...] = field(default=())
+
+
+def make(
+    arms: Sequence[Arm],
+    judged: Mapping[str, Batch],
+    views: Views,
+    *,
+    architecture: str,
+    length: int,
+    cache: Path | None,
+    task: str,
+) -> dict[str, Made]:
+    """Every arm's copy, in as many processes as there are processors; the outcome does not depend on their number.
+
+    Args:
+        judged: name to a batch whose vectors are wanted of every copy.
+        architecture: of the surrogate, as in ``surrogates``.
+        length: words of a text surrogate.
+        cache: where copies are kept between runs.
+    """
+    from joblib import Parallel, delayed
+
+    made: dict[str, Made] = {}
+    settings = (judged, views, architecture, length, cache)
+    with track(task, len(arms)) as bar:
+        workers = Parallel(n_jobs=min(len(arms), usable_cpus()), return_as="generator_unordered")
+        for one in workers(delayed(_make)(arm, *settings) for arm in arms):
+            made[one.name] = one
+            bar.advance()
+    return {arm.name: made[arm.name] for arm in arms}
+
+
+def _make(
+    arm: Arm, judged: Mapping[str, Batch], views: Views, architecture: str, length: int, cache: Path | None
+) -> Made:
+    with single_thread():
+        width = arm.purchase.vectors.shape[1]
+        network = surrogate(architecture, width=width, seed=arm.seed, length=length)
+        if arm.recipe is None:
+            copy = StolenEncoder(network.eval(), views)
+        else:
+            signature = (arm.purchase.digest, arm.recipe.model_dump_json(), arm.seed, arm.note, vars(views))
+            recipe = arm.recipe
+
+            def train() -> StolenEncoder:
+                if arm.train is not None:
+                    return arm.train(arm.purchase, network, views, arm.seed)
+                return steal(arm.purchase, network, views, recipe, seed=arm.seed, goal=arm.goal)
+
+            copy = kept(cache, signature, network, views, train)
+        vectors = {name: copy.embed(batch) for name, batch in judged.items()}
+        return Made(arm.name, vectors, copy.digest, copy.queries, copy.losses)

@@ -1,0 +1,139 @@
+"""Every relation on a small encoder of digits, within 90 seconds on two cores."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from dosimeter.attacks.encoder_stealing.adaptive import detect_defense, evidence
+from dosimeter.attacks.encoder_stealing.interval_loss import Intervals
+from dosimeter.attacks.encoder_stealing.purchase import Purchase, buy
+from dosimeter.attacks.encoder_stealing.rivals import from_scratch
+from dosimeter.attacks.encoder_stealing.training import Recipe
+from dosimeter.core.oracle import Oracle
+from dosimeter.core.seeding import derive_seed
+from dosimeter.models.heads import HeadRecipe
+from dosimeter.reproductions.encoder_stealing import relations, service, towers
+from dosimeter.reproductions.encoder_stealing.arms import Arm, make
+from dosimeter.reproductions.encoder_stealing.defended import (
+    Defended,
+    defence_claims,
+    defence_table,
+    defences,
+    tolls,
+    tradeoff,
+)
+from dosimeter.reproductions.encoder_stealing.relations import UNTRAINED, Measured
+from dosimeter.reproductions.encoder_stealing.world import QUERIES, World, world
+
+# The published optimizer and weight of views; the learning rate falls to zero so that 300 updates settle.
+RECIPE = Recipe(steps=300, schedule="cosine")
+PLAIN = RECIPE.model_copy(update={"augmentation_weight": 0.0})
+# As many updates as the specification's 60 epochs over 2,000 labels; there are some 270.
+HEADS = HeadRecipe(hidden=(128, 64), learning_rate=1e-3, batch_size=64, epochs=100)
+BUDGETS = (100, 250, 500, 1000)
+COMPARED, SEEDS = 500, 3
+
+
+def measure(seed: int, cache: Path) -> Measured:
+    """Claims, tables and figures at quick size."""
+    place = world(seed)
+    oracle = Oracle(place.service)
+    whole = buy(oracle, place.inside)
+    defended = defences(place.service, place.inside, seed=seed)
+    arms = [*_undefended(place, oracle, whole, seed), *_defended(defended, seed)]
+    judged_by = relations.batches_of(place.tasks, place.held)
+    made = make(
+        arms,
+        judged_by,  # type: ignore[arg-type]
+        place.views,
+        architecture="small-conv",
+        length=0,
+        cache=cache,
+        task="stealing the encoder in different ways",
+    )
+    answers = {name: np.asarray(oracle(batch)) for name, batch in judged_by.items()}  # type: ignore[arg-type]
+    judged = relations.judge(made, answers, place.tasks, HEADS, seed=seed)
+    costs = tolls(defended, judged, place.tasks, HEADS, seed=seed)
+    measured = Measured()
+    measured.claims += [
+        *relations.in_domain_claims(judged, "stolen"),
+        *relations.augmentation_claims(judged, COMPARED, SEEDS, QUERIES),
+        *relations.budget_claims(judged, f"{COMPARED} queries", "stolen", QUERIES, COMPARED),
+        *relations.scratch_claims(judged, "stolen", "from-scratch"),
+        *service.claims(place, RECIPE, seed),
+        *towers.claims(place, RECIPE, seed),
+        *defence_claims(costs, judged),
+        *relations.control_claims(judged, "permuted", "constant"),
+    ]
+    measured.tables += [
+        *relations.copies_tables(judged, "Copies of the digits encoder"),
+        relations.budget_table(
+            judged, {0: UNTRAINED, **{n: f"{n} queries" for n in BUDGETS}, QUERIES: "stolen"}
+        ),
+        defence_table(costs, judged),
+    ]
+    measured.figures += [
+        relations.budget_figure(
+            judged,
+            {"lambda = 20": {**{n: f"{n} queries" for n in BUDGETS}, QUERIES: "stolen"}},
+            "budget",
+            "What calls bring: the digits encoder",
+        ),
+        tradeoff(costs, defended),
+    ]
+    return measured
+
+
+def _undefended(place: World, oracle: Oracle, whole: Purchase, seed: int) -> list[Arm]:
+    order = np.random.default_rng(derive_seed(seed, "subset"))
+    start = derive_seed(seed, "stolen")
+    arms = [Arm("stolen", whole, RECIPE, start), Arm("no-augmentation", whole, PLAIN, start)]
+    arms += [
+        Arm(f"{n} queries", whole.take(order.permutation(QUERIES)[:n]), RECIPE, start)
+        for n in BUDGETS
+        if n != COMPARED
+    ]
+    for number in range(SEEDS):
+        part = whole.take(order.permutation(QUERIES)[:COMPARED])
+        begun = derive_seed(seed, "compared", number)
+        name = f"{COMPARED} queries" if number == 0 else f"{COMPARED} queries, {number}"
+        arms.append(Arm(name, part, RECIPE, begun))
+        arms.append(Arm(f"{name}, no augmentation", part, PLAIN, begun))
+    arms += [
+        Arm("out-of-domain", buy(oracle, place.outside), RECIPE, start),
+        Arm(
+            "from-scratch",
+            whole,
+            RECIPE,
+            start,
+            train=partial(from_scratch, recipe=RECIPE, flip=False),
+            note="simclr",
+        ),
+        Arm("permuted", whole.permuted(order), RECIPE, start),
+        Arm("constant", whole.constant(), RECIPE, start),
+        Arm(UNTRAINED, whole, None, derive_seed(seed, "untrained")),
+    ]
+    return arms
+
+
+def _defended(defended: list[Defended], seed: int) -> list[Arm]:
+    arms = []
+    for one in defended:
+        arms.append(Arm(one.arm, one.purchase, RECIPE, derive_seed(seed, "stolen")))
+        seen = detect_defense(one.purchase.vectors)
+        if seen.seen:
+            goal = Intervals(evidence(one.purchase.vectors, seen))
+            arms.append(
+                Arm(
+                    f"{one.arm}, adaptive",
+                    one.purchase,
+                    RECIPE,
+                    derive_seed(seed, "stolen"),
+                    goal=goal,
+                    note=str(seen),
+                )
+            )
+    return arms
