@@ -135,6 +135,14 @@ def test_verdicts_are_word_and_sign(page):
     assert set(verdicts) == {"✓Pass", "✕Fail", "?Undetermined", "!Error"}
 
 
+def test_standard_tags_stand_with_their_names_and_taxonomies(page):
+    facts = [content(element) for element in page.all("dd")]
+    assert facts.count("AML.T0014 Discover AI Model FamilyAML.T0040 AI Model Inference API Access") == 2
+    names = [content(element) for element in page.all("dt")]
+    assert names.count("MITRE ATLAS 5.6.0") == 3
+    assert "https://atlas.mitre.org/" in facts
+
+
 def test_the_same_outcome_gives_the_same_page(outcome, text):
     assert render_html(outcome) == text
 

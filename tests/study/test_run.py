@@ -11,6 +11,7 @@ import pytest
 from dosimeter.core.errors import CapabilityError, InputError, SpecError
 from dosimeter.core.ledger import Ledger
 from dosimeter.core.progress import ProgressEvent, listening
+from dosimeter.report.write import FORMATS
 from dosimeter.study.home import Home, InUse
 from dosimeter.study.outcome import StudyOutcome, comparable
 from dosimeter.study.run import run_study
@@ -36,6 +37,7 @@ def test_a_study_from_spec_to_report(audit_folder: Path):
     assert finding.measured.value == 0.75
     assert (outcome.bill.queries, outcome.bill.sent, outcome.bill.lost, outcome.bill.limit) == (60, 60, 0, 60)
     assert outcome.spec == path.read_text()
+    assert outcome.spec_file == "audit.yaml"
     assert outcome.command == f"dosimeter audit {path}"
     written = StudyOutcome.model_validate_json((audit_folder / "out" / "report.json").read_text())
     assert comparable(written) == comparable(outcome)
@@ -80,7 +82,7 @@ def test_a_bug_keeps_its_traceback_in_the_log(trouble: Callable[..., Path], capl
 def test_answers_that_cannot_be_opened_are_an_error_of_each_cell(
     trouble: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, workers: int
 ):
-    monkeypatch.setattr("dosimeter.study.run.worker_count", lambda cells, jobs: workers)
+    monkeypatch.setattr("dosimeter.study.engine.worker_count", lambda cells, jobs: workers)
     home = Home.default()
     home.folder.mkdir()
     home.answers.write_bytes(b"no database" * 100)
@@ -178,7 +180,7 @@ def test_leftovers_of_killed_writers_are_removed(audit_folder: Path):
     torn.write_text("<ht")
     audit(audit_folder / "audit.yaml")
     assert not torn.exists()
-    assert sorted(path.name for path in (audit_folder / "out").iterdir()) == ["report.html", "report.json"]
+    assert sorted(path.name for path in (audit_folder / "out").iterdir()) == sorted(FORMATS)
 
 
 def test_two_audits_into_one_folder_do_not_mix(audit_folder: Path):
@@ -213,7 +215,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_any_work(audit_folder: P
 def test_cells_compute_with_the_threads_asked_for(
     trouble: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, workers: int
 ):
-    monkeypatch.setattr("dosimeter.study.run.worker_count", lambda cells, jobs: workers)
+    monkeypatch.setattr("dosimeter.study.engine.worker_count", lambda cells, jobs: workers)
     outcome = audit(trouble("{}", "seeds: [0, 1]\n"), threads=3)
     assert [cell.result.metric("threads").value for cell in outcome.cells] == [3, 3]
     assert [run.threads for run in runs()] == [3]
@@ -230,7 +232,7 @@ def test_a_run_is_resumed_only_with_its_number_of_threads(trouble: Callable[...,
 def test_workers_report_progress_and_a_crash_costs_one_cell(
     audit_folder: Path, trouble: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("dosimeter.study.run.worker_count", lambda cells, jobs: 2)
+    monkeypatch.setattr("dosimeter.study.engine.worker_count", lambda cells, jobs: 2)
     path = trouble("{mode: killed}")
     path.write_text(path.read_text().replace("attacks: [", "attacks: [label-skew, ") + "seeds: [0, 1]\n")
     events: list[ProgressEvent] = []
@@ -247,7 +249,7 @@ def test_processes_and_this_process_give_the_same(audit_folder: Path, monkeypatc
     path = audit_folder / "audit.yaml"
     path.write_text(path.read_text() + "seeds: [0, 1]\ndefenses: [none, {character-flips: {rate: 0}}]\n")
     alone = audit(path, jobs=1)
-    monkeypatch.setattr("dosimeter.study.run.worker_count", lambda cells, jobs: 2)
+    monkeypatch.setattr("dosimeter.study.engine.worker_count", lambda cells, jobs: 2)
     together = audit(path, home=Home(audit_folder / "elsewhere"))
     assert comparable(alone) == comparable(together)
     assert json.dumps(comparable(alone)) == json.dumps(comparable(together))

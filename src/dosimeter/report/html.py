@@ -14,7 +14,9 @@ from markupsafe import Markup
 
 from dosimeter.core.progress import Track, track
 from dosimeter.core.result import Figure
+from dosimeter.core.taxonomies import Tag, Taxonomy
 from dosimeter.report import wording
+from dosimeter.report.cards import tags_of_cell, tags_of_outcome
 from dosimeter.report.comparison import Comparison, compare_defenses
 from dosimeter.report.figures import Drawing, draw
 from dosimeter.report.summary import summarise
@@ -36,6 +38,7 @@ class _Cell:
     done: CellOutcome
     figures: list[_DrawnFigure]
     tables: list[ShownTable]
+    tags: dict[Taxonomy, list[Tag]]
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def render_html(outcome: StudyOutcome) -> str:
             findings=[_Finding(finding, numbers.get(finding.cell)) for finding in outcome.findings],
             comparisons=drawn_comparisons,
             cells=cells,
+            taxonomies=list(tags_of_outcome(outcome)),
             versions=_merged([done.result.provenance.versions for done in outcome.cells]),
             digests=_merged([done.result.provenance.data_digests for done in outcome.cells]),
             style=style,
@@ -87,7 +91,8 @@ def _cell(number: int, done: CellOutcome, bar: Track) -> _Cell:
     figures = [
         _drawn(figure, f"f{number}-{position}", bar) for position, figure in enumerate(done.result.figures, 1)
     ]
-    return _Cell(number, done, figures, [shown_table(table) for table in done.result.tables])
+    tables = [shown_table(table) for table in done.result.tables]
+    return _Cell(number, done, figures, tables, tags_of_cell(done.cell))
 
 
 def _drawn(figure: Figure, identifiers: str, bar: Track) -> _DrawnFigure:

@@ -1,0 +1,58 @@
+"""Text, tables and code as Markdown that shows them as they are, whatever they hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from dosimeter.report.wording import clean_text
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&^:@-])")
+_PLAIN = re.compile(r"(?<=\w)([-_:.])(?=\w)|(?<=\w)[-:](?=\s)|(?<=\s)-(?=\s)")
+
+
+def one_line(text: str) -> str:
+    """``text`` on one line, with what may disguise it replaced."""
+    return " ".join(clean_text(text).split())
+
+
+def shortened(text: str, most: int) -> str:
+    """``text`` of at most ``most`` characters; what was cut ends in an ellipsis."""
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
+def escaped(text: str) -> str:
+    """``text`` on one line, shown as it is: no emphasis, link, heading, HTML or mention comes of it."""
+    text = one_line(text)
+    # Hyphens and colons between letters mean nothing to Markdown and would only be hard to read.
+    plain = {match.start() for match in _PLAIN.finditer(text)}
+    return _SPECIAL.sub(
+        lambda match: match[1] if match.start() in plain and match[1] != "_" else f"\\{match[1]}", text
+    )
+
+
+def code(text: str) -> str:
+    """``text`` as code within a line, or as escaped text where it has a pipe, which would end the cell of a table."""
+    text = one_line(text) or " "
+    if "|" in text:
+        return escaped(text)
+    fence = "`" * (_longest_run(text) + 1)
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
+
+
+def code_block(text: str, language: str = "") -> str:
+    """``text`` as a block of code."""
+    text = clean_text(text.rstrip("\n"))
+    fence = "`" * max(3, _longest_run(text) + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; cells are Markdown already, in one line each."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _longest_run(text: str) -> int:
+    return max((len(run) for run in re.findall(r"`+", text)), default=0)
