@@ -22,6 +22,7 @@ from .core.method import wrap_all as wrap_all
 from .core.oracle import Oracle as Oracle
 from .core.progress import ProgressEvent as ProgressEvent
 from .core.progress import listening as listening
+from .core.record_scores import RecordScores as RecordScores
 from .core.records import Prompt as Prompt
 from .core.result import Figure as Figure
 from .core.result import Metric as Metric

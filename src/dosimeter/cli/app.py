@@ -13,7 +13,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dosimeter.cli import audit, init, list_methods, plan, report, reproduce, runs, selftest, serve, show
+from dosimeter.cli import (
+    audit,
+    compare,
+    init,
+    list_methods,
+    plan,
+    report,
+    reproduce,
+    runs,
+    selftest,
+    serve,
+    show,
+)
 from dosimeter.core.errors import DosimeterError, SpecError
 
 _COULD_NOT_COMPLETE, _WRONG_INPUT, _INTERRUPTED = 3, 4, 130
@@ -99,5 +111,6 @@ app.command("show")(show.show)
 app.command("init")(init.init)
 app.command("runs")(runs.runs)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.command("selftest")(selftest.selftest)
 app.command("serve")(serve.serve)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from dosimeter import Attack, Card, Context, Findings, InputError, Metric, Needs, Oracle, Target
+from dosimeter import Attack, Card, Context, Findings, InputError, Metric, Needs, Oracle, RecordScores, Target
 from dosimeter.core.method import Estimate
 from dosimeter.core.records import Batch, take
 from dosimeter.core.result import Table
@@ -32,7 +32,8 @@ class LabelSkew(Attack):
     inputs: int | None = Field(None, ge=1, description="public inputs to ask; all if not given")
 
     def attack(self, oracle: Oracle, context: Context) -> Findings:
-        labels = oracle.labels(self._inputs(context))
+        inputs = self._inputs(context)
+        labels = oracle.labels(inputs)
         names, counts = np.unique(labels, return_counts=True)
         most = int(counts.max())
         interval = proportion_interval(most, len(labels))
@@ -51,6 +52,7 @@ class LabelSkew(Attack):
             verdict="pass",
             summary=f"The most frequent label is {most} of {len(labels)} answers.",
             metrics=[skew],
+            records=[RecordScores.of(inputs, {"skew": labels == names[counts.argmax()]})],
             tables=[Table(name="labels", title="Answers", columns=["label", "answers"], rows=rows)],
         )
 
