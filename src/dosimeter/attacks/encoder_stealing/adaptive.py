@@ -20,6 +20,7 @@ from dosimeter.core.errors import InputError
 _BY_CHANCE = 1e-9  # a pattern that undefended vectors show more often than this is not called a defence
 _FINEST = 6  # decimals; float32 holds about seven digits
 _FLOAT32 = 2.0**-23
+_HOLE = 2.5  # steps between neighbouring entries; what is not a plain hole only costs the lower bound
 _REPEATS_EQUAL = 1e-4  # relative; what a service computes in another order may differ that much
 
 
@@ -29,7 +30,7 @@ class DetectedDefense:
 
     Attributes:
         kept: entries kept per vector (top-k).
-        by: which entries those are: the largest values, or the largest magnitudes.
+        by: which entries those are: the largest values (or not to be told), or the largest magnitudes.
         floor: least value that dropped entries can have had; 0 where vectors never are negative, if that shows.
         decimals: places after the point that entries are rounded to.
         unit: the rounded vectors were brought to length 1 first.
@@ -126,8 +127,8 @@ def detect_defense(vectors: np.ndarray, repeated: np.ndarray | None = None) -> D
 def evidence(vectors: np.ndarray, detected: DetectedDefense) -> Evidence:
     """What ``vectors`` (n, d) say about the vectors behind ``detected``.
 
-    Entries that top-k dropped lie below the smallest that it kept (between it and its negative, by magnitude); rounded
-    ones within half a step. Noise is not in the bounds: average the answers first (:meth:`DetectedDefense.repeats`).
+    Entries that top-k dropped are at most the smallest magnitude that it kept, whichever entries it keeps, and at least its
+    negative if it keeps magnitudes; rounded ones lie within half a step. Noise is not in the bounds: average the answers first (:meth:`DetectedDefense.repeats`).
     """
     values = np.asarray(vectors, dtype=np.float32)
     exact = values.astype(np.float64)
@@ -135,8 +136,7 @@ def evidence(vectors: np.ndarray, detected: DetectedDefense) -> Evidence:
     known = np.ones(values.shape, dtype=bool) if detected.kept is None else values != 0
     low, high = exact - half_step, exact + half_step
     if detected.kept is not None:
-        size = np.abs(exact) if detected.by == "magnitude" else exact
-        smallest = np.where(known, size, np.inf).min(axis=1, keepdims=True) + half_step
+        smallest = np.where(known, np.abs(exact), np.inf).min(axis=1, keepdims=True) + half_step
         smallest = np.where(np.isfinite(smallest), smallest, 0.0)
         least = (
             -smallest if detected.by == "magnitude" else -np.inf if detected.floor is None else detected.floor
@@ -169,10 +169,19 @@ def _kind_of_top(vectors: np.ndarray, kept: int) -> tuple[Literal["signed", "mag
     if not (vectors < 0).any():
         # Where a vector has fewer entries than were to be kept, its other entries were zero, not negative.
         return "signed", 0.0 if (filled.sum(axis=1) < kept).any() else None
-    size = np.where(filled, np.abs(vectors), np.nan)[filled.any(axis=1)]
-    gap = float(np.median(np.nanmin(size, axis=1) / np.nanmedian(size, axis=1)))
-    # The largest values, if some are negative, lie densely around zero; the largest magnitudes stay away from it.
-    return ("magnitude", None) if gap > 2 / kept else ("signed", None)
+    holes, signs = [], []
+    for vector, entries in zip(vectors, filled):
+        values = np.sort(vector[entries])
+        signs.append(set(np.sign(values)))
+        negative = int((values < 0).sum())
+        steps = np.diff(values)
+        if 0 < negative < len(values) and len(steps) > 1:
+            holes.append(steps[negative - 1] / np.median(np.delete(steps, negative - 1)))
+    if kept == 1 and {1.0} in signs and {-1.0} in signs:
+        return "magnitude", None
+    # Magnitudes leave a hole around zero, and mostly keep both signs; among the largest values zero is no special place.
+    plain = 2 * len(holes) > len(vectors) and float(np.median(holes)) > _HOLE
+    return ("magnitude" if plain else "signed"), None
 
 
 def _decimals(vectors: np.ndarray) -> int | None:
