@@ -277,6 +277,11 @@ class DefendedTarget(Target):
         self._asked: dict[str, int] = {}
         self._counting = threading.Lock()
 
+    @property
+    def draws_per_query(self) -> bool:
+        """Whether this defence, or one between it and the model, draws anew whenever an input is asked."""
+        return self._defense.draws_per_query or getattr(self._target, "draws_per_query", False)
+
     def answer(self, batch: Batch) -> Answers:
         numbers = self._numbers(batch)
         return self._protected(self._target.answer(self._harmless(batch, numbers)), batch, numbers)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import queue
 import threading
 import time
 import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -41,7 +43,7 @@ class _Job:
 
 
 class Batcher:
-    """Asks ``target`` from a thread of its own.
+    """Asks ``target`` from a thread of its own. Everything public belongs to one event loop.
 
     Args:
         most_waiting: records that may wait; beyond it requests are refused.
@@ -59,8 +61,8 @@ class Batcher:
     ) -> None:
         self._target = target
         self._most_waiting, self._wait_seconds, self._observe = most_waiting, wait_seconds, observe
+        self._arrived: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lines: OrderedDict[Signature, deque[tuple[_Job, int]]] = OrderedDict()
-        self._changed = threading.Condition()
         self._closing = False
         self._width: int | None = None
         self._answered_shapes: set[Signature] = set()
@@ -72,35 +74,27 @@ class Batcher:
 
     def require_room(self, records: int) -> None:
         """Raise a 503 refusal if ``records`` more cannot wait now."""
-        if self.waiting and self.waiting + records > self._most_waiting:
-            raise unavailable("the service is busy; try again in a moment.")
-        if self._waiting_bytes > _MOST_WAITING_BYTES:
+        if self._closing:
+            raise unavailable("the service is stopping.", code="stopping")
+        crowded = self.waiting and self.waiting + records > self._most_waiting
+        if crowded or self._waiting_bytes > _MOST_WAITING_BYTES:
             raise unavailable("the service is busy; try again in a moment.")
 
-    async def ask(self, records: Sequence[Any]) -> Any:
-        """Answers to ``records``, in order.
+    def ask(self, records: Sequence[Any]) -> asyncio.Future[Any]:
+        """The answers to ``records``, in order, when they are there.
 
-        Raises:
-            Refusal: the target failed, or cannot take records of that shape.
+        The future raises a ``Refusal`` if the target failed, or cannot take records of that shape.
         """
-        loop = asyncio.get_running_loop()
-        nbytes = sum(_size(record) for record in records)
-        job = _Job(records, loop.create_future(), nbytes)
-        with self._changed:
-            if self._closing:
-                raise unavailable("the service is stopping.", code="stopping")
-            self.waiting += len(records)
-            self._waiting_bytes += nbytes
-            for index, record in enumerate(records):
-                self._lines.setdefault(signature(record), deque()).append((job, index))
-            self._changed.notify()
-        return await job.future
+        job = _Job(records, asyncio.get_running_loop().create_future(), sum(map(_size, records)))
+        self.waiting += len(records)
+        self._waiting_bytes += job.nbytes
+        self._arrived.put(job)
+        return job.future
 
     def close(self, timeout_seconds: float) -> None:
         """Answer what is waiting, then end the thread, which is waited for that long. May be called twice."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
+        self._closing = True
+        self._arrived.put(None)
         self._thread.join(timeout_seconds)
 
     def _work(self) -> None:
@@ -109,28 +103,42 @@ class Batcher:
             self._answer(batch)
             self._observe(len(batch), time.perf_counter() - started)
             done = list({id(job): job for job, _ in batch if job.left <= 0}.values())
-            with self._changed:
-                self.waiting -= len(batch)
-                self._waiting_bytes -= sum(job.nbytes for job in done)
-            self._finish(done)
+            if done:
+                self._hand_back(done)
 
     def _next_batch(self) -> list[tuple[_Job, int]]:
         """Records of one shape, at most a full pass of them; empty once closed and nothing waits."""
-        with self._changed:
-            while not self._lines:
-                if self._closing:
-                    return []
-                self._changed.wait()
-            shape, line = next(iter(self._lines.items()))
-            size = self._target.batch_size
-            if self._wait_seconds and len(line) < size and not self._closing:
-                self._changed.wait_for(lambda: len(line) >= size or self._closing, self._wait_seconds)
-            batch = [line.popleft() for _ in range(min(size, len(line)))]
-            if line:
-                self._lines.move_to_end(shape)
-            else:
-                del self._lines[shape]
-            return batch
+        size = self._target.batch_size
+        while True:
+            more = self._take_in(block=not self._lines)
+            if self._lines:
+                break
+            if not more:
+                return []
+        shape, line = next(iter(self._lines.items()))
+        if self._wait_seconds:
+            until = time.monotonic() + self._wait_seconds
+            while more and len(line) < size and (left := until - time.monotonic()) > 0:
+                more = self._take_in(block=True, timeout=left)
+        batch = [line.popleft() for _ in range(min(size, len(line)))]
+        if line:
+            self._lines.move_to_end(shape)
+        else:
+            del self._lines[shape]
+        return batch
+
+    def _take_in(self, *, block: bool, timeout: float | None = None) -> bool:
+        """Put what has arrived into the lines, after waiting for something if ``block``; false once closed."""
+        with suppress(queue.Empty):
+            while True:
+                job = self._arrived.get(block, timeout)
+                if job is None:
+                    self._arrived.put(None)  # for the next call
+                    return False
+                for index, record in enumerate(job.records):
+                    self._lines.setdefault(signature(record), deque()).append((job, index))
+                block = False
+        return True
 
     def _answer(self, batch: list[tuple[_Job, int]]) -> None:
         """Write answers or failures into the jobs of ``batch``."""
@@ -182,28 +190,23 @@ class Batcher:
             )
         return broken("the model failed; nothing was counted. Tell the operator of the service.")
 
-    def _finish(self, jobs: list[_Job]) -> None:
-        by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    def _hand_back(self, jobs: list[_Job]) -> None:
+        with suppress(RuntimeError):  # the loop has ended; nobody waits any more
+            jobs[0].future.get_loop().call_soon_threadsafe(self._settle, jobs)
+
+    def _settle(self, jobs: list[_Job]) -> None:
+        """Runs on the loop."""
         for job in jobs:
-            by_loop.setdefault(job.future.get_loop(), []).append(job)
-        for loop, done in by_loop.items():
-            try:
-                loop.call_soon_threadsafe(_settle, done, self._target.returns)
-            except RuntimeError:  # the loop has ended; nobody waits any more
+            self.waiting -= len(job.records)
+            self._waiting_bytes -= job.nbytes
+            if job.future.done():
                 continue
-
-
-def _settle(jobs: list[_Job], returns: str) -> None:
-    """Runs on the loop."""
-    for job in jobs:
-        if job.future.done():
-            continue
-        if job.failure is not None:
-            job.future.set_exception(job.failure)
-        elif returns == "text":
-            job.future.set_result(job.answers)
-        else:
-            job.future.set_result(np.stack(job.answers))
+            if job.failure is not None:
+                job.future.set_exception(job.failure)
+            elif self._target.returns == "text":
+                job.future.set_result(job.answers)
+            else:
+                job.future.set_result(np.stack(job.answers))
 
 
 def signature(record: Any) -> Signature:

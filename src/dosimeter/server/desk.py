@@ -81,6 +81,7 @@ class Desk:
         self._made_at = int(time.time())
         self._pace = RateLimiter()
         self._retries = Retries()
+        self._draws_anew = bool(getattr(target, "draws_per_query", False))
         self._reader = InputReader(target.modality, settings)
         self._batcher = Batcher(
             target,
@@ -226,9 +227,9 @@ class Desk:
         if not question.charged:
             self._charge(key, len(records))
             question.charged, paid = True, len(records)
-        question.running = asyncio.ensure_future(self._batcher.ask(records))
+        question.running = self._batcher.ask(records)
         try:
-            return await asyncio.shield(question.running)
+            return await question.running
         except Refusal:
             if paid:
                 question.charged = False
@@ -236,6 +237,8 @@ class Desk:
             raise
         finally:
             question.running = None
+            if self._draws_anew:
+                question.charged = False
 
     def _charge(self, key: Key, records: int) -> None:
         if self.keys.reserve(key, records, self.settings.quota) is not None:

@@ -16,13 +16,14 @@ import hmac
 import os
 import re
 import secrets
+import sqlite3
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from dosimeter.core.database import open_database, transaction
-from dosimeter.core.errors import InputError
+from dosimeter.core.errors import InputError, WriteError
 
 Role = Literal["ask", "metrics"]
 
@@ -36,6 +37,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS one_valid_key_a_name ON keys (name) WHERE revo
 _COLUMNS = "id, name, role, salt, digest, quota, requests_per_minute, made_at, revoked_at, used"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 _KEY = re.compile(r"dsm-([0-9a-f]{12})-[A-Za-z0-9_-]{43}")
+_RESERVE = "UPDATE keys SET used = used + ?1 WHERE id = ?2 AND used + ?1 <= ?3 RETURNING used"
 _NO_LIMIT = 2**62
 
 
@@ -162,14 +164,17 @@ class KeyStore:
             WriteError: the file cannot be written; nothing was counted.
         """
         quota = key.quota if key.quota is not None else default_quota
-        with transaction(self._database):
-            row = self._database.execute(
-                "UPDATE keys SET used = used + ?1 WHERE id = ?2 AND used + ?1 <= ?3 RETURNING used",
-                (records, key.id, _NO_LIMIT if quota is None else quota),
-            ).fetchone()
-        if row is None:
+        most = _NO_LIMIT if quota is None else quota
+        try:
+            # A statement of its own is a transaction, and with every row fetched it has ended.
+            rows = self._database.execute(_RESERVE, (records, key.id, most)).fetchall()
+        except sqlite3.OperationalError as error:
+            raise WriteError(
+                f"cannot count what is asked in {self.path}: {error}. Make room there."
+            ) from error
+        if not rows:
             return None
-        return -1 if quota is None else quota - int(row[0])
+        return -1 if quota is None else quota - int(rows[0][0])
 
     def give_back(self, key: Key, records: int) -> None:
         """Take back what :meth:`reserve` counted for records that were not answered."""

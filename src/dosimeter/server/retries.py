@@ -1,7 +1,8 @@
 """Retries of one question, known by their ``Idempotency-Key``: charged once, and answered together while both wait.
 
 Kept in memory for ten minutes, under a secret of this process, so that nothing that outlives the request could confirm
-what was in it. After a restart a retry is charged again. The same key with another body is refused.
+what was in it. After a restart a retry is charged again. The same key with another body is refused. Behind a defence that draws
+anew for every query, only a retry that comes while the first attempt still waits is free: it gets the same draw.
 """
 
 from __future__ import annotations

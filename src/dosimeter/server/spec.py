@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from pydantic import (
     BaseModel,
@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from dosimeter.core.errors import CapabilityError, InputError, MissingExtra, SpecError
-from dosimeter.core.method import Defense
+from dosimeter.core.method import Defense, wrap_all
 from dosimeter.core.method_spec import MethodSpec, make_method, placed, refused_settings
 from dosimeter.core.places import by_line, lines_of, located
 from dosimeter.core.problems import Problem, validation_problems
@@ -126,12 +126,10 @@ class ServiceSpec(BaseModel):
 
     @field_validator("defenses")
     @classmethod
-    def _once_each(cls, methods: tuple[MethodSpec, ...]) -> tuple[MethodSpec, ...]:
-        twice = [slug for slug, count in Counter(method.slug for method in methods).items() if count > 1]
+    def _differ(cls, methods: tuple[MethodSpec, ...]) -> tuple[MethodSpec, ...]:
+        twice = [label for label, count in Counter(method.label for method in methods).items() if count > 1]
         if twice:
-            raise ValueError(
-                f"'{twice[0]}' is given twice; all defences of a service are applied together, each once"
-            )
+            raise ValueError(f"'{twice[0]}' is given twice; all defences of a service are applied together")
         return tuple(method for method in methods if method.slug != "none")
 
     @property
@@ -200,27 +198,29 @@ def build_service(spec: ServiceSpec) -> Target:
         MissingExtra: the target or a defence needs a package that is not installed.
     """
     trust = spec.origin.trust
-    bare = target = build_target(spec.target, spec.folder, trust=trust)
+    target = build_target(spec.target, spec.folder, trust=trust)
     problems: list[Problem] = []
     if target.modality not in _SERVED_INPUTS or target.returns not in _SERVED_ANSWERS:
         problems.append(Problem(("target",), _cannot_serve(target)))
+    defenses: list[Defense] = []
     for number, method in enumerate(spec.defenses):
         try:
             defense = make_method(method, Defense, spec.folder, trust=trust)  # type: ignore[type-abstract]
-            target = defense.wrap(target, seed=spec.seed)
-        except CapabilityError as error:
-            problems.append(Problem(("defenses", number), str(error)))
+            defense.wrap(target, seed=spec.seed)
+            defenses.append(defense)
         except MissingExtra:
             raise
+        except CapabilityError as error:
+            problems.append(Problem(("defenses", number), str(error)))
         except InputError as error:
             problems += placed(error, "defenses", number, method.slug)
     if problems:
-        bare.close()
+        target.close()
         raise _spec_error(spec.origin, problems)
-    return target
+    return wrap_all(target, defenses, seed=spec.seed)
 
 
-def _cannot_serve(target: Any) -> str:
+def _cannot_serve(target: Target) -> str:
     return (
         f"a service takes {', '.join(_SERVED_INPUTS)} inputs and gives {', '.join(_SERVED_ANSWERS)} answers, but "
         f"this target takes {target.modality} and gives {target.returns}"
