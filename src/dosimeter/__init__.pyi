@@ -1,5 +1,8 @@
 from .attacks.encoder_inference.attack import EncoderInference as EncoderInference
 from .attacks.encoder_inference.candidates import Candidate as Candidate
+from .attacks.encoder_stealing.attack import EncoderStealing as EncoderStealing
+from .attacks.encoder_stealing.scoring import Task as Task
+from .attacks.encoder_stealing.training import Recipe as Recipe
 from .core.access import Needs as Needs
 from .core.cache import AnswerCache as AnswerCache
 from .core.card import Card as Card

@@ -36,7 +36,9 @@ def _type_name(annotation: Any) -> str:
     """The type as a person writes it: no module names."""
     plain = isinstance(annotation, type) and not get_args(annotation)
     text = annotation.__name__ if plain else str(annotation)
-    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
+    named = re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
+    # What pydantic checks beyond the type says nothing to a reader.
+    return re.sub(r"Annotated\[(\w+), [^\]]*\]", r"\1", named)
 
 
 def build() -> str:

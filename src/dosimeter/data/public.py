@@ -73,7 +73,7 @@ def image_samples(*, set: str = "imagenet") -> Dataset:
     keys = {name: name for name in ("imagenet", "cifar10", "cifar100", "mnist")}
     keys["fashion-mnist"] = "fashionMNIST"
     _check_choice("image-samples", "set", set, tuple(keys))
-    path = _required("image-samples", "image_samples/labelled_samples.npz")
+    path = required_file("image-samples", "image_samples/labelled_samples.npz")
     images, labels = _read_npz(path, f"x_{keys[set]}", f"y_{keys[set]}")
     count = {"imagenet": 1000, "cifar100": 100}.get(set, 10)
     classes = _CIFAR10 if set == "cifar10" else tuple(str(number) for number in range(count))
@@ -89,7 +89,7 @@ def image_samples(*, set: str = "imagenet") -> Dataset:
 
 def flickr8k() -> Dataset:
     """1,000 photographs of Flickr8k, 128x128, unlabelled."""
-    path = _required("flickr8k", "captions/images_128.zip")
+    path = required_file("flickr8k", "captions/images_128.zip")
     return Dataset(
         name="flickr8k",
         modality="image",
@@ -102,7 +102,7 @@ def flickr8k() -> Dataset:
 def camvid(*, split: str = "train") -> Dataset:
     """Street scenes of CamVid, 240x180, unlabelled; groups are the drives they were filmed in."""
     _check_choice("camvid", "split", split, ("train", "val", "test"))
-    path = _required("camvid", "camvid/camvid_240x180.zip")
+    path = required_file("camvid", "camvid/camvid_240x180.zip")
     members, images = read_zip_images(path, f"{split}/", ".jpg")
     drives = [Path(member).name.partition("_")[0] for member in members]
     return Dataset(
@@ -247,10 +247,15 @@ def _check_choice(name: str, option: str, value: str, choices: Sequence[str]) ->
         )
 
 
-def _required(name: str, relative: str) -> Path:
+def required_file(name: str, relative: str) -> Path:
+    """``relative`` inside the folder named by ``DOSIMETER_DATA``; ``name`` says for what, in the error.
+
+    Raises:
+        InputError: it is not there, or the variable names no folder.
+    """
     path = data_file(relative)
     if path is None:
-        raise InputError(_missing(name, relative))
+        raise InputError(f"{_missing(name, relative)}.")
     return path
 
 

@@ -176,11 +176,11 @@ def _kind_of_top(vectors: np.ndarray, kept: int) -> tuple[Literal["signed", "mag
         negative = int((values < 0).sum())
         steps = np.diff(values)
         if 0 < negative < len(values) and len(steps) > 1:
-            holes.append(steps[negative - 1] / np.median(np.delete(steps, negative - 1)))
+            holes.append(steps[negative - 1] > _HOLE * np.median(np.delete(steps, negative - 1)))
     if kept == 1 and {1.0} in signs and {-1.0} in signs:
         return "magnitude", None
     # Magnitudes leave a hole around zero, and mostly keep both signs; among the largest values zero is no special place.
-    plain = 2 * len(holes) > len(vectors) and float(np.median(holes)) > _HOLE
+    plain = 2 * len(holes) > len(vectors) and 2 * sum(holes) > len(holes)
     return ("magnitude" if plain else "signed"), None
 
 

@@ -80,14 +80,15 @@ class EncoderStealing(Attack):
     )
     flip: bool = Field(True, description="mirror views; false where left and right mean something")
     crop: bool = Field(False, description="also crop views at random; present and off in the published code")
-    recipe: Recipe = Field(default_factory=Recipe, description="how the surrogate is trained")
+    recipe: Recipe = Field(Recipe(), description="how the surrogate is trained")
     tasks: tuple[InstanceOf[Task], ...] = Field(
         (), description="labelled data to judge encoders on; digits for images if not given"
     )
-    heads: HeadRecipe = Field(default_factory=HeadRecipe, description="how downstream heads are trained")
+    heads: HeadRecipe = Field(HeadRecipe(), description="how downstream heads are trained")
     head_seeds: int = Field(3, ge=1, description="heads per encoder and task")
     baselines: tuple[Baseline, ...] = Field(
-        (), description="further ways to make a copy, at equal numbers of updates"
+        ("no-augmentation",),
+        description="further ways to make a copy, at equal numbers of updates; the best one counts",
     )
     bought_views: int = Field(4, ge=2, description="views per input that the contrastive baselines buy")
     adaptive: bool = Field(

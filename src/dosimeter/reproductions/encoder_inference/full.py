@@ -23,7 +23,7 @@ from dosimeter.core.oracle import Oracle
 from dosimeter.core.seeding import derive_seed
 from dosimeter.data import load
 from dosimeter.data.images import resize
-from dosimeter.data.public import data_file
+from dosimeter.data.public import required_file
 from dosimeter.models import zoo
 from dosimeter.models.networks import AutoEncoder, Classifier, SmallConvNet, SmallResNet
 from dosimeter.models.training import fit_autoencoder, fit_classifier, fit_head, images_to_tensor
@@ -117,7 +117,7 @@ def _zeroth_order_claims(attack: EncoderInference, services: list[Service], cont
 def _encoders(seed: int) -> dict[str, TorchTarget]:
     found = {}
     for name, folder in PUBLIC.items():
-        loaded = zoo.load_encoder(data_folder("models/image_encoders/" + folder))
+        loaded = zoo.load_encoder(required_file("the full reproduction", "models/image_encoders/" + folder))
         found[name] = TorchTarget(
             loaded.module, name=name, returns="embedding", preprocessing=loaded.preprocessing
         )
@@ -132,18 +132,6 @@ def _encoders(seed: int) -> dict[str, TorchTarget]:
     whole = AutoEncoder(seed=derive_seed(seed, "autoencoder"))
     fit_autoencoder(whole, (unlabelled - 0.5) / 0.5, epochs=4, seed=seed)
     found["autoencoder"] = _plain(whole.encoder, "autoencoder")
-    return found
-
-
-def data_folder(relative: str) -> Path:
-    """A folder below ``DOSIMETER_DATA``, or an error that says what is missing."""
-    found = data_file(relative)
-    if found is None:
-        from dosimeter.core.errors import InputError
-
-        raise InputError(
-            f"the full reproduction needs {relative}. Set DOSIMETER_DATA to the folder that holds it."
-        )
     return found
 
 
