@@ -53,13 +53,13 @@ def test_what_a_person_reads(outcome):
     ]
     assert "**✕ Fail.** The policy does not hold." in text
     assert (
-        "| ✕ Fail | `encoder-inference.top-score <= 0.25` | 0.86 \\[0.7988, 0.9087\\] \\(n = 40, 95% cluster"
+        "| ✕ Fail | `encoder-inference.top-score <= 0.25` | 0.86 \\[0.7988, 0.9087\\] (n = 40, 95% cluster"
         in text
     )
     assert "[AML.T0014 Discover AI Model Family](https://atlas.mitre.org/techniques/AML.T0014)" in text
     assert f"```console\n{outcome.command}\n```" in text
     assert f"```yaml\n{outcome.spec}```" in text
-    assert "| `planted` (control) | 1 \\(n = 1\\) |" in text
+    assert "| `planted` (control) | 1 (n = 1) |" in text
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)

@@ -186,3 +186,17 @@ def test_any_values_are_a_spec_or_sentences(audit_folder: Path, value: dict):
         load_spec(write(audit_folder, yaml.safe_dump(value)))
     except DosimeterError as error:
         assert str(error)
+
+
+def test_reports_name_the_file_from_the_root_of_its_repository(
+    audit_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    audits = audit_folder / "project" / "audits"
+    audits.mkdir(parents=True)
+    path = write(audits, (audit_folder / "audit.yaml").read_text())
+    assert load_spec(path).origin.file == "project/audits/audit.yaml"
+    monkeypatch.chdir(audits)
+    assert load_spec("audit.yaml").origin.file == "audit.yaml"
+    (audit_folder / "project" / ".git").mkdir()
+    assert load_spec("audit.yaml").origin.file == load_spec(path).origin.file == "audits/audit.yaml"
+    assert load_spec(audit_folder / "audit.yaml").origin.file == "audit.yaml"

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from dosimeter.report.wording import clean_text
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&^:@-])")
-_PLAIN = re.compile(r"(?<=\w)([-_:.])(?=\w)|(?<=\w)[-:](?=\s)|(?<=\s)-(?=\s)")
+_SPECIAL = re.compile(r"[\\`*_{}\[\]<>|~$^&@#]|:(?=//)")
+#: What begins a list, a heading or a rule at the start of a line.
+_START = re.compile(r"(?P<sign>[-+=])|(?P<number>\d+)(?P<stop>[.)])(?=\s|$)")
 
 
 def one_line(text: str) -> str:
@@ -23,12 +24,11 @@ def shortened(text: str, most: int) -> str:
 
 def escaped(text: str) -> str:
     """``text`` on one line, shown as it is: no emphasis, link, heading, HTML or mention comes of it."""
-    text = one_line(text)
-    # Hyphens and colons between letters mean nothing to Markdown and would only be hard to read.
-    plain = {match.start() for match in _PLAIN.finditer(text)}
-    return _SPECIAL.sub(
-        lambda match: match[1] if match.start() in plain and match[1] != "_" else f"\\{match[1]}", text
-    )
+    made = _SPECIAL.sub(r"\\\g<0>", one_line(text))
+    if match := _START.match(made):
+        place = match.start("stop") if match["stop"] else 0
+        made = f"{made[:place]}\\{made[place:]}"
+    return made
 
 
 def code(text: str) -> str:
