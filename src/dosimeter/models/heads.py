@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,7 +25,7 @@ class HeadRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    hidden: tuple[int, ...] = Field(
+    hidden: tuple[PositiveInt, ...] = Field(
         (512, 256), min_length=1, description="widths of the hidden layers (ReLU)"
     )
     dropout: float = Field(0.5, ge=0, lt=1, description="after the first hidden layer")
@@ -55,13 +55,20 @@ def head_predictions(
         (k, m) int64 predicted classes.
 
     Raises:
-        InputError: no encoders, as many labels as no records, labels out of range or of one class only.
+        InputError: no encoders, numbers or lengths of vectors that do not fit, labels out of range or of one class only.
     """
     labels = np.asarray(labels)
     if not train or len(train) != len(test) or any(len(part) != len(labels) for part in train):
         raise InputError(
             f"downstream heads need vectors of every encoder for each of the {len(labels)} labels, but got "
             f"{len(train)} training sets of {sorted({len(part) for part in train})} and {len(test)} test sets."
+        )
+    if len({len(part) for part in test}) > 1 or any(
+        one.shape[1:] != other.shape[1:] for one, other in zip(train, test)
+    ):
+        raise InputError(
+            "downstream heads need as many test records under every encoder, with vectors as long as those of the training "
+            f"records, but got {[part.shape for part in train]} for training and {[part.shape for part in test]} for testing."
         )
     found = np.unique(labels)
     if len(found) < 2 or found[0] < 0 or found[-1] >= classes:

@@ -15,14 +15,16 @@ from dosimeter.models.networks import initial_weights
 BUCKETS = 2**14
 """Hashed words; 0 is padding, and what was masked."""
 
-_WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
+# Chinese and Japanese put no spaces between words: every sign counts as one.
+_SIGNS = r"\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_WORD = re.compile(rf"[{_SIGNS}]|[^\W_{_SIGNS}]+|[^\w\s]|_")
 
 
 def encode_words(texts: Sequence[str], length: int = 64) -> Tensor:
     """(n, length) int64 hashed words and marks of the lower-cased ``texts``, cut or padded with 0 to ``length``.
 
-    A text without words (Chinese and other scripts without spaces give one word per run of letters) keeps at least
-    one position, so that every text has an embedding.
+    Chinese and Japanese give one word per sign; other scripts without spaces (Thai, Khmer) one per run of letters. A text
+    without words keeps one position, so that every text has an embedding.
     """
     table = np.zeros((len(texts), length), dtype=np.int64)
     for row, text in enumerate(texts):

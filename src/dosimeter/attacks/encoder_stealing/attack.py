@@ -10,7 +10,8 @@ from pydantic import Field, InstanceOf, field_serializer, field_validator, model
 from dosimeter.attacks.encoder_stealing.citation import STOLEN_ENCODER
 from dosimeter.attacks.encoder_stealing.scoring import Task
 from dosimeter.attacks.encoder_stealing.selection import Selection
-from dosimeter.attacks.encoder_stealing.tasks import tasks_from_spec
+from dosimeter.attacks.encoder_stealing.surrogates import IMAGE_SURROGATES, TEXT_SURROGATES
+from dosimeter.attacks.encoder_stealing.tasks import as_large_as, tasks_from_spec
 from dosimeter.attacks.encoder_stealing.training import Recipe
 from dosimeter.attacks.encoder_stealing.zero_shot import TEMPLATE, prompts
 from dosimeter.core.access import Needs
@@ -19,11 +20,12 @@ from dosimeter.core.errors import InputError
 from dosimeter.core.method import Attack, Context, Estimate, Findings
 from dosimeter.core.oracle import Oracle
 from dosimeter.core.problems import SettingsError
-from dosimeter.core.records import Batch, content_hash, take
+from dosimeter.core.records import Batch, check_batch, content_hash, take
 from dosimeter.core.target import Target
 from dosimeter.models.heads import HeadRecipe
 
 Baseline = Literal["no-augmentation", "conventional", "contrastive", "prototypes", "from-scratch"]
+_BUY_VIEWS = ("contrastive", "prototypes")
 
 
 class EncoderStealing(Attack):
@@ -120,6 +122,11 @@ class EncoderStealing(Attack):
         if self.selection == "disagreement" and not self.budgets:
             raise ValueError("selection disagreement learns from earlier purchases, so it needs budgets")
         prompts([], self.template)
+        tower = self.text_tower
+        if tower is not None and (tower.modality, tower.returns) != ("text", "embedding"):
+            raise ValueError(
+                f"text_tower must turn text into embeddings, but '{tower.name}' turns {tower.modality} into {tower.returns}"
+            )
         return self
 
     @field_serializer("tasks")
@@ -154,6 +161,24 @@ class EncoderStealing(Attack):
             made["surrogate"] = str(folder / name)
         return cls.checked(made, problems)
 
+    def check_modality(self, modality: str) -> None:
+        """Settings that do not fit what the target takes, found before anything is bought.
+
+        Raises:
+            InputError: a surrogate of another modality or of no known name, baselines that buy views of texts.
+        """
+        known = IMAGE_SURROGATES if modality == "image" else TEXT_SURROGATES
+        if self.surrogate is not None and ":" not in self.surrogate and self.surrogate not in known:
+            raise InputError(
+                f"there is no surrogate '{self.surrogate}' for {modality} inputs, which the target takes; there is "
+                f"{', '.join(known)}, or name a factory of yours as 'file.py:function'."
+            )
+        buying = [name for name in self.baselines if name in _BUY_VIEWS]
+        if buying and modality != "image":
+            raise InputError(
+                f"baseline {' and '.join(buying)} buys views of images; the target takes {modality}. Leave it out."
+            )
+
     def judged_on(self, modality: str) -> tuple[Task, ...]:
         """The tasks, or the embedded one for images.
 
@@ -180,8 +205,11 @@ class EncoderStealing(Attack):
         Raises:
             InputError: too few are left.
         """
-        given: Batch = [] if public is None else public
-        tested = {content_hash(record) for task in tasks for record in task.test.inputs}
+        given: Batch = (
+            [] if public is None else check_batch(tasks[0].train.modality, public, what="data.public")
+        )
+        # At the size of the public images, or a resized copy of a test image would pass for another one.
+        tested = {content_hash(record) for task in tasks for record in as_large_as(task, given).test.inputs}
         seen: set[str] = set()
         keep = []
         for row, record in enumerate(given):
@@ -204,11 +232,13 @@ class EncoderStealing(Attack):
         return take(given, keep), overlap
 
     def estimate(self, target: Target, context: Context) -> Estimate:
+        self.check_modality(target.modality)
         tasks = self.judged_on(target.modality)
         self.pool(context.public, tasks)
         judged = sum(len(task.train) + len(task.test) for task in tasks)
-        probing = self.probes + (5 if target.modality == "image" else 0)
-        contrastive = sum(name in ("contrastive", "prototypes") for name in self.baselines)
+        # Probes are asked twice, and need not be among the inputs that are bought.
+        probing = 2 * self.probes + (5 if target.modality == "image" else 0)
+        contrastive = any(name in _BUY_VIEWS for name in self.baselines)
         repeats = self.queries * 3 if self.adaptive else 0  # undoing.MOST_REPEATS
         views = self.queries * self.bought_views if contrastive else 0
         return Estimate(queries=self.queries + self.held_out + probing + judged + views + repeats)
@@ -217,6 +247,7 @@ class EncoderStealing(Attack):
         from dosimeter.attacks.encoder_stealing.campaign import Campaign
         from dosimeter.attacks.encoder_stealing.presentation import findings
 
+        self.check_modality(oracle.modality)
         tasks = self.judged_on(oracle.modality)
         pool, overlap = self.pool(context.public, tasks)
         order = context.rng("surrogate").permutation(len(pool))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
@@ -23,6 +24,7 @@ from dosimeter.attacks.encoder_stealing.scoring import (
 )
 from dosimeter.attacks.encoder_stealing.selection import at_random, k_center, most_disputed, saturated
 from dosimeter.attacks.encoder_stealing.surrogates import surrogate
+from dosimeter.attacks.encoder_stealing.tasks import as_large_as
 from dosimeter.attacks.encoder_stealing.training import Recipe, StolenEncoder, steal
 from dosimeter.attacks.encoder_stealing.views import Views, views_for
 from dosimeter.attacks.encoder_stealing.zero_shot import prompts, zero_shot_labels
@@ -30,7 +32,6 @@ from dosimeter.core.method import Context
 from dosimeter.core.oracle import Oracle
 from dosimeter.core.records import Batch, take
 from dosimeter.core.seeding import derive_seed
-from dosimeter.data.images import resize
 
 if TYPE_CHECKING:
     from dosimeter.attacks.encoder_stealing.attack import EncoderStealing
@@ -62,12 +63,14 @@ class Spoils:
     """Everything a campaign made and measured.
 
     Attributes:
+        tasks: what encoders were judged on, images at the size of those that were bought.
         copies: by name; ``stolen`` is the paper's, ``untrained`` the floor, ``permuted`` a control.
         best: name of the copy that is most like the target on held-out inputs, controls apart.
         scores, linear: heads on every encoder per task; the published perceptrons, and linear probes.
         planted: similarity of a copy to a network of the surrogate's own kind, which the attack must be able to steal.
         defense: what defence shows in the vectors, in words; empty if none.
-        thief_queries: calls of the attack itself, probes and repeats to undo a defence included.
+        thief_queries: distinct calls of the attack itself: probes, purchase, repeats to undo a defence, and held-out inputs
+            where they decide when to stop.
         evaluation_queries: calls that judge the copies or make baselines, which a thief would not need.
     """
 
@@ -78,6 +81,7 @@ class Spoils:
     purchase: Purchase
     held: Batch
     overlap: int
+    tasks: tuple[Task, ...] = ()
     copies: dict[str, StolenEncoder] = field(default_factory=dict)
     similarities: dict[str, Similarity] = field(default_factory=dict)
     scores: list[TaskScores] = field(default_factory=list)
@@ -113,7 +117,9 @@ class Campaign:
     ) -> None:
         self.attack, self.oracle, self.context = attack, oracle, context
         self.pool, self.held, self.overlap = pool, held, overlap
-        self.tasks = tuple(_as_large_as(task, pool) for task in tasks)
+        self.tasks = tuple(as_large_as(task, pool) for task in tasks)
+        self._spent = 0
+        self._texts: dict[str, np.ndarray] = {}
         size = words_or_pixels(attack, oracle.modality)
         self.views: Views = views_for(oracle.modality, size, crop=attack.crop, flip=attack.flip)
         self.length = size
@@ -121,7 +127,8 @@ class Campaign:
     def run(self) -> Spoils:
         """Probe, buy, train, judge."""
         before = self.oracle.queries
-        seen = probe(self.oracle, take(self.pool, np.arange(min(self.attack.probes, len(self.pool)))))
+        with self._paid_by_the_thief():
+            seen = probe(self.oracle, take(self.pool, np.arange(min(self.attack.probes, len(self.pool)))))
         found = Spoils(
             attack=self.attack,
             service=self.oracle.name,
@@ -130,19 +137,37 @@ class Campaign:
             purchase=Purchase(self.pool[:0], np.empty((0, 0), np.float32)),
             held=self.held,
             overlap=self.overlap,
+            tasks=self.tasks,
         )
         if seen.doubt:
             return found
-        probing = self.oracle.queries - before
+        self._check_before_buying(seen)
         purchase, curve, stopped = self._shop()
         found = replace(found, purchase=purchase, curve=curve, stopped=stopped)
-        undoing = self.oracle.queries
-        found = self._train_own(found)
-        undoing = self.oracle.queries - undoing
+        with self._paid_by_the_thief():
+            found = self._train_own(found)
         found = self._judge(self._train_others(found))
-        # The first probes are among the inputs that are bought.
-        thief = probing - seen.asked_twice + len(purchase) + undoing
-        return replace(found, thief_queries=thief, evaluation_queries=self.oracle.queries - before - thief)
+        others = self.oracle.queries - before - self._spent
+        return replace(found, thief_queries=self._spent, evaluation_queries=others)
+
+    @contextmanager
+    def _paid_by_the_thief(self) -> Iterator[None]:
+        before = self.oracle.queries
+        yield
+        self._spent += self.oracle.queries - before
+
+    def _check_before_buying(self, seen: Probe) -> None:
+        """Raise what would otherwise come to light only once the money is spent."""
+        self.network(seen.first.shape[1])
+        tower = self.attack.text_tower
+        if tower is None:
+            return
+        from dosimeter.targets.encoders import embed
+
+        for task in self.tasks:
+            classes = prompts(task.test.classes, self.attack.template)
+            self._texts[task.name] = embed(tower, classes, what="the text tower")
+            zero_shot_labels(seen.first, self._texts[task.name])
 
     def _seed(self, *path: str | int) -> int:
         return derive_seed(self.context.seed, "encoder-stealing", *path)
@@ -188,14 +213,17 @@ class Campaign:
         curve: list[CurvePoint] = []
         for budget in (*self.attack.budgets, self.attack.queries):
             rows = self._choose(budget - len(bought), bought, purchase)
-            more = buy(self.oracle, take(self.pool, rows))
+            with self._paid_by_the_thief():
+                more = buy(self.oracle, take(self.pool, rows))
             purchase = more if purchase is None else purchase.joined(more)
             bought = np.concatenate([bought, rows])
             if budget < self.attack.queries:
                 copy = self.copy_of(purchase, self.attack.recipe, label=f"{budget} queries")
-                curve.append(self._point(copy, len(purchase)))
-                cosines = [point.similarity.centred_cosine for point in curve]
                 gain = self.attack.stop_gain
+                # Held-out answers that decide whether to go on are the thief's expense, others the judge's.
+                with nullcontext() if gain is None else self._paid_by_the_thief():
+                    curve.append(self._point(copy, len(purchase)))
+                cosines = [point.similarity.centred_cosine for point in curve]
                 if gain is not None and saturated([c.value for c in cosines if c is not None], gain):
                     return purchase, curve[:-1], True
         assert purchase is not None
@@ -291,12 +319,9 @@ class Campaign:
         return unit_rows(np.asarray(self.oracle(batch)))
 
     def _zero_shot(self, task: Task, target: np.ndarray, stolen: np.ndarray) -> list[ZeroShot]:
-        tower = self.attack.text_tower
-        if tower is None:
+        texts = self._texts.get(task.name)
+        if texts is None:
             return []
-        from dosimeter.targets.encoders import embed
-
-        texts = embed(tower, prompts(task.test.classes, self.attack.template), what="the text tower")
         labels = task.test.labels
         hits = [zero_shot_labels(vectors, texts) == labels for vectors in (target, stolen)]
         return [ZeroShot(task.name, hits[0], hits[1], task.classes)]
@@ -304,15 +329,3 @@ class Campaign:
 
 def _likeness(alike: Similarity) -> float:
     return alike.cka if alike.centred_cosine is None else alike.centred_cosine.value
-
-
-def _as_large_as(task: Task, pool: Batch) -> Task:
-    """A task of images at the size of the pool's, which is what the service is asked with."""
-    if not isinstance(pool, np.ndarray) or pool.ndim != 4:
-        return task
-    height, width = pool.shape[1:3]
-    train, test = (
-        replace(part, inputs=resize(cast("np.ndarray", part.inputs), (height, width)))
-        for part in (task.train, task.test)
-    )
-    return Task(task.name, train, test)

@@ -16,10 +16,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dosimeter.attacks.encoder_stealing.purchase import buy
-from dosimeter.attacks.encoder_stealing.training import Recipe, StolenEncoder, batches, optimizer_of
+from dosimeter.attacks.encoder_stealing.training import (
+    Recipe,
+    StolenEncoder,
+    batches,
+    optimizer_of,
+    wrong_width,
+)
 from dosimeter.attacks.encoder_stealing.views import ImageViews
+from dosimeter.core.errors import InputError
 from dosimeter.core.oracle import Oracle
 from dosimeter.core.progress import track
+from dosimeter.data.images import resize
 from dosimeter.models.networks import initial_weights
 
 TEMPERATURE = 0.07
@@ -50,7 +58,9 @@ def buy_views(
     with initial_weights(seed, "bought-views"):
         made = torch.stack([views.augmented(rows) for _ in range(per_image)], dim=1)
     sent = (made.flatten(0, 1).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    bought = buy(oracle, np.ascontiguousarray(sent))
+    # At the size that the service is asked with, whatever size the surrogate takes.
+    height, width = images.shape[1:3]
+    bought = buy(oracle, resize(np.ascontiguousarray(sent), (height, width)))
     return BoughtViews(
         rows, torch.from_numpy(bought.vectors).view(len(images), per_image, bought.vectors.shape[1])
     )
@@ -73,6 +83,9 @@ def contrastive_steal(
 
     Args:
         recipe: optimizer, steps and batch size; weights of views have no meaning here.
+
+    Raises:
+        InputError: a surrogate of another width, or a loss that stops being finite.
     """
     n, per_image, _ = bought.vectors.shape
     steps = recipe.total_steps(n)
@@ -86,6 +99,8 @@ def contrastive_steal(
                 sold = bought.vectors[picked].mean(1)
             else:
                 sold = bought.vectors[picked, torch.randint(per_image, (len(picked),))]
+            if student.shape[1] != sold.shape[1]:
+                raise wrong_width(student.shape[1], sold.shape[1])
             loss = info_nce(student, sold)
             if prototypes:
                 loss = loss + _alignment(student, sold)
@@ -94,6 +109,10 @@ def contrastive_steal(
             optimizer.step()
             total += loss.detach()
             bar.advance()
+    if not bool(total.isfinite()):
+        raise InputError(
+            f"training by contrast diverged with learning rate {recipe.learning_rate:g}. Choose a smaller one."
+        )
     return StolenEncoder(
         surrogate.eval(),
         views,

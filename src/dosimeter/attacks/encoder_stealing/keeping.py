@@ -14,7 +14,6 @@ from torch import nn
 
 from dosimeter.attacks.encoder_stealing.training import StolenEncoder
 from dosimeter.attacks.encoder_stealing.views import Views
-from dosimeter.core.errors import InputError
 from dosimeter.core.files import write_atomic
 from dosimeter.core.records import content_hash
 from dosimeter.targets.torch import state_hash
@@ -58,7 +57,8 @@ def weights_as_safetensors(copy: StolenEncoder) -> bytes:
     from safetensors.torch import save
 
     facts = {"losses": list(copy.losses), "queries": copy.queries, "input_passes": copy.input_passes}
-    tensors = {name: tensor.contiguous() for name, tensor in copy.module.state_dict().items()}
+    # Copies, since safetensors refuses weights that share memory, as tied ones do.
+    tensors = {name: tensor.clone().contiguous() for name, tensor in copy.module.state_dict().items()}
     return bytes(save(tensors, metadata={"dosimeter": json.dumps(facts)}))
 
 
@@ -70,13 +70,12 @@ def _read(path: Path, surrogate: nn.Module, views: Views) -> StolenEncoder | Non
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["dosimeter"])
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        surrogate.load_state_dict(state)
-        return StolenEncoder(
-            surrogate.eval(),
-            views,
-            tuple(facts["losses"]),
-            queries=facts["queries"],
-            input_passes=facts["input_passes"],
-        )
-    except (SafetensorError, RuntimeError, KeyError, ValueError, OSError, InputError):
+        losses, queries, passes = tuple(facts["losses"]), int(facts["queries"]), int(facts["input_passes"])
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError):
         return None
+    mine = {name: tensor.shape for name, tensor in surrogate.state_dict().items()}
+    # Loading what fits only in part would change where training starts from.
+    if mine != {name: tensor.shape for name, tensor in state.items()}:
+        return None
+    surrogate.load_state_dict(state)
+    return StolenEncoder(surrogate.eval(), views, losses, queries=queries, input_passes=passes)

@@ -1,4 +1,4 @@
-"""The spoils of a campaign as findings: metrics with intervals, the table of copies, curves, verdict."""
+"""The spoils of a campaign as findings: the table of copies, curves, verdict; ``metrics`` has the figures."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dosimeter.attacks.encoder_stealing.campaign import PERMUTED, STOLEN, TARGET, UNTRAINED, Spoils
+from dosimeter.attacks.encoder_stealing.metrics import (
+    control_metrics,
+    probe_metrics,
+    similarity_metrics,
+    task_metrics,
+)
 from dosimeter.attacks.encoder_stealing.scoring import Share, TaskScores
 from dosimeter.core.figures import IntervalRow, interval_bars, line
 from dosimeter.core.method import Findings
 from dosimeter.core.record_scores import RecordScores
 from dosimeter.core.records import content_hash
-from dosimeter.core.result import Figure, Metric, Table, Verdict
-from dosimeter.stats.intervals import proportion_interval
+from dosimeter.core.result import Figure, Table, Verdict
 
 if TYPE_CHECKING:
     from dosimeter.attacks.encoder_stealing.scoring import Similarity
 
-_OVER_RECORDS = "percentile bootstrap over test records, 95%"
-_OVER_INPUTS = "percentile bootstrap over held-out inputs, 95%"
 #: Largest recovered share that a copy of shuffled vectors may be sure of; the bound of the published control.
 _CONTROL_SHARE = 0.05
 
@@ -31,7 +34,7 @@ def findings(found: Spoils) -> Findings:
             verdict="undetermined",
             summary="Nothing was bought: the service's vectors tell inputs apart no better than chance.",
             reason=found.probe.doubt,
-            metrics=_probe_metrics(found),
+            metrics=probe_metrics(found),
         )
     shares = {scores.task: scores.recovered(found.best, TARGET, UNTRAINED) for scores in found.scores}
     verdict, reason = _verdict(found, shares)
@@ -40,10 +43,10 @@ def findings(found: Spoils) -> Findings:
         reason=reason,
         summary=_summary(found, shares),
         metrics=[
-            *_task_metrics(found),
-            *_similarity_metrics(found),
-            *_control_metrics(found),
-            *_probe_metrics(found),
+            *task_metrics(found),
+            *similarity_metrics(found),
+            *control_metrics(found),
+            *probe_metrics(found),
         ],
         tables=[_copies_table(found), _curve_table(found)],
         figures=_figures(found),
@@ -52,7 +55,7 @@ def findings(found: Spoils) -> Findings:
         data_digests={
             "bought": found.purchase.digest,
             "held-out": content_hash(found.held),
-            **{f"task {task.name}": task.test.digest for task in found.attack.tasks},
+            **{f"task {task.name}": task.test.digest for task in found.tasks},
         },
     )
 
@@ -110,195 +113,6 @@ def _summary(found: Spoils, shares: dict[str, Share | None]) -> str:
         f"{scores.accuracy(UNTRAINED).value:.0%}: {share.value:.0%} of what the encoder is worth."
         + ("" if best.queries else " It asked nothing.")
     )
-
-
-def _metric(name: str, share: Share, description: str, *, better: bool | None, over: str) -> Metric:
-    return Metric(
-        name=name,
-        value=share.value,
-        low=min(share.low, share.value),
-        high=max(share.high, share.value),
-        n=share.n,
-        interval=over,
-        higher_is_better=better,
-        description=description,
-    )
-
-
-def _share_metric(name: str, scores: TaskScores, best: str, heads: str) -> Metric:
-    share = scores.recovered(best, TARGET, UNTRAINED)
-    said = f"(SA - RA) / (TA - RA), {heads}: what the copy recovers of what the encoder adds to an untrained network"
-    if share is not None:
-        return _metric(name, share, said, better=False, over=_OVER_RECORDS)
-    return Metric(
-        name=name,
-        value=None,
-        reason=f"the target is not better than an untrained network on this task, judged by {heads}",
-        higher_is_better=False,
-        description=said,
-    )
-
-
-def _task_metrics(found: Spoils) -> list[Metric]:
-    metrics = []
-    for scores, linear in zip(found.scores, found.linear):
-        task = scores.task
-        metrics.append(
-            _share_metric(f"recovered-share.{task}", scores, found.best, "heads on unit-length vectors")
-        )
-        metrics.append(
-            _share_metric(
-                f"linear-probe.recovered-share.{task}",
-                linear,
-                found.best,
-                "linear probes on standardised vectors",
-            )
-        )
-        for name, encoder, better in (
-            ("target", TARGET, True),
-            ("stolen", found.best, False),
-            ("untrained", UNTRAINED, None),
-        ):
-            words = {"target": "TA: of the original, defended as it is", "stolen": "SA: of the copy"}
-            metrics.append(
-                _metric(
-                    f"accuracy.{name}.{task}",
-                    scores.accuracy(encoder),
-                    f"downstream test accuracy, {words.get(name, 'RA: of an untrained network')}",
-                    better=better,
-                    over=_OVER_RECORDS,
-                )
-            )
-        metrics.append(
-            _metric(
-                f"ratio.{task}", scores.ratio(found.best, TARGET), "SA / TA", better=False, over=_OVER_RECORDS
-            )
-        )
-        metrics.append(
-            _metric(
-                f"agreement.{task}",
-                scores.agreement(found.best, TARGET),
-                "share of test records that the heads on copy and original give the same class",
-                better=False,
-                over=_OVER_RECORDS,
-            )
-        )
-    for shot in found.zero_shot:
-        for who, hits in (("target", shot.target), ("stolen", shot.stolen)):
-            interval = proportion_interval(int(hits.sum()), len(hits))
-            metrics.append(
-                Metric(
-                    name=f"zero-shot.{who}.{shot.task}",
-                    value=float(hits.mean()),
-                    low=interval.low,
-                    high=interval.high,
-                    n=len(hits),
-                    interval=interval.method,
-                    higher_is_better=who == "target",
-                    description=f"zero-shot accuracy of the {who} image tower with the target's text tower; chance is "
-                    f"{1 / shot.classes:.2g}",
-                )
-            )
-    return metrics
-
-
-def _similarity_metrics(found: Spoils) -> list[Metric]:
-    alike = found.similarities[found.best]
-    metrics = []
-    if alike.cosine and alike.centred_cosine:
-        metrics = [
-            _metric(
-                "cosine",
-                alike.cosine,
-                "mean cosine between vectors of copy and original",
-                better=False,
-                over=_OVER_INPUTS,
-            ),
-            _metric(
-                "centred-cosine",
-                alike.centred_cosine,
-                "the same after taking each mean vector away",
-                better=False,
-                over=_OVER_INPUTS,
-            ),
-        ]
-    metrics.append(
-        Metric(
-            name="cka",
-            value=alike.cka,
-            n=len(found.held),
-            reason="no interval: one figure of the whole held-out set",
-            higher_is_better=False,
-            description="linear centred kernel alignment, 0..1",
-        )
-    )
-    return metrics
-
-
-def _control_metrics(found: Spoils) -> list[Metric]:
-    metrics = []
-    for scores in found.scores:
-        share = scores.recovered(PERMUTED, TARGET, UNTRAINED)
-        if share is not None:
-            metric = _metric(
-                f"control.permuted.{scores.task}",
-                share,
-                "recovered share of a copy trained on shuffled vectors; must not be above 0.05",
-                better=None,
-                over=_OVER_RECORDS,
-            )
-            metrics.append(metric.model_copy(update={"control": True}))
-    for name, alike in (("planted", found.planted), ("untrained", found.similarities[UNTRAINED])):
-        if alike is not None and alike.centred_cosine is not None:
-            said = {
-                "planted": "centred cosine of a copy of a network of the surrogate's own kind; must be found",
-                "untrained": "centred cosine of an untrained network with the original",
-            }[name]
-            metric = _metric(f"control.{name}", alike.centred_cosine, said, better=None, over=_OVER_INPUTS)
-            metrics.append(metric.model_copy(update={"control": True}))
-    return metrics
-
-
-def _probe_metrics(found: Spoils) -> list[Metric]:
-    probe = found.probe
-    said = [
-        (
-            "self-distance",
-            probe.self_distance,
-            "distance of two answers to one input; 0: always the same answer",
-        ),
-        ("spread", probe.spread, "distance of answers to two different inputs"),
-    ]
-    if probe.dimmed is not None:
-        said.append(
-            ("dimmed", probe.dimmed, "distance that halving the brightness of an image moves its vector")
-        )
-    metrics = [
-        Metric(
-            name=f"probe.{name}",
-            value=value,
-            n=probe.asked_twice,
-            reason="no interval: a check of the service, not a finding",
-            description=f"mean Euclidean {text}, of unit vectors",
-        )
-        for name, value, text in said
-    ]
-    if len(found.purchase):
-        for name, count, text in (
-            ("thief", found.thief_queries, "calls of the attack itself, probes included"),
-            ("evaluation", found.evaluation_queries, "calls that only judge the copies, or make baselines"),
-        ):
-            metrics.append(
-                Metric(
-                    name=f"queries.{name}",
-                    value=float(count),
-                    unit="calls",
-                    reason="no interval: a count",
-                    higher_is_better=True if name == "thief" else None,
-                    description=text,
-                )
-            )
-    return metrics
 
 
 def _copies_table(found: Spoils) -> Table:

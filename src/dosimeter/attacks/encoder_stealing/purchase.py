@@ -136,10 +136,11 @@ def probe(oracle: Oracle, inputs: Batch, *, dimmed: int = 5) -> Probe:
     """
     if len(inputs) < 2:
         raise InputError(f"a service is probed with at least 2 inputs, but got {len(inputs)}.")
+    from scipy.spatial.distance import pdist
+
     first, second = np.asarray(oracle(inputs)), np.asarray(oracle(inputs, repeat=1))
     a, b = unit_rows(first), unit_rows(second)
     n = len(a)
-    between = np.sqrt(np.maximum(2 - 2 * (a @ a.T), 0))
     moved = None
     if isinstance(inputs, np.ndarray) and inputs.dtype == np.uint8:
         darker = np.rint(inputs[:dimmed] * _DIMMED).astype(np.uint8)
@@ -147,7 +148,7 @@ def probe(oracle: Oracle, inputs: Batch, *, dimmed: int = 5) -> Probe:
     return Probe(
         asked_twice=n,
         self_distance=float(np.linalg.norm(a - b, axis=1).mean()),
-        spread=float(between.sum() / (n * (n - 1))),
+        spread=float(pdist(a).mean()),
         dimmed=moved,
         first=first,
         second=second,

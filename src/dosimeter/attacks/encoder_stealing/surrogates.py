@@ -28,6 +28,7 @@ IMAGE_SURROGATES: tuple[ImageSurrogate, ...] = (
     "resnet-50",
 )
 TEXT_SURROGATES: tuple[TextSurrogate, ...] = ("word-transformer",)
+_POOLED = ("resnet-18", "resnet-34", "resnet-50")
 
 Match = Literal["linear", "pool"]
 
@@ -45,9 +46,14 @@ def surrogate(
         folder: where a relative factory starts.
 
     Raises:
-        InputError: no surrogate of that name, a ``pool`` that does not divide, a factory that gives no module.
+        InputError: no surrogate of that name, ``pool`` for one that has none or a width that does not divide, a factory
+            that gives no module.
         MissingExtra: a large ResNet without the extra ``images``.
     """
+    if match == "pool" and name not in _POOLED:
+        raise InputError(
+            f"only {', '.join(_POOLED)} reach a width by pooling, not '{name}'. Use match: linear."
+        )
     if name == "small-conv":
         return SmallConvNet((32, 64, 128), embedding_dim=width, seed=seed)
     if name == "small-resnet":
@@ -58,7 +64,7 @@ def surrogate(
         with initial_weights(seed, name):
             body: nn.Module = CifarResNet(3)
         return matched(body, 64, width, seed=seed)
-    if name in ("resnet-18", "resnet-34", "resnet-50"):
+    if name in _POOLED:
         return _monai(name, width, match, seed)
     if ":" in name:
         return _of_the_user(name, width, seed, folder)
@@ -110,7 +116,7 @@ def _monai(name: str, width: int, match: Match, seed: int) -> nn.Module:
         return matched(made, channels, width, seed=seed)
     if width % channels:
         raise InputError(
-            f"{name} has {channels} channels, which do not divide a width of {width}. Use match: linear."
+            f"{name} has {channels} channels, which do not divide the width {width}. Use match: linear."
         )
     return _Pooled(_Maps(made), width // channels)
 

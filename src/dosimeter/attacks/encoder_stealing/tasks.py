@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dosimeter.attacks.encoder_stealing.scoring import Task
 from dosimeter.core.errors import InputError
 from dosimeter.core.problems import Problem, SettingsError, validation_problems
+from dosimeter.core.records import Batch
 from dosimeter.data import known_names, load
 from dosimeter.data.dataset import Dataset
+from dosimeter.data.images import resize
 
 _WITH_SPLITS = {"cifar10": "test", "fashion-mnist": "test", "ag-news": "test", "sst2": "dev"}
 
@@ -55,6 +59,18 @@ def tasks_from_spec(items: Any, folder: Path) -> tuple[Task, ...]:
     if problems:
         raise SettingsError(problems)
     return tuple(found)
+
+
+def as_large_as(task: Task, pool: Batch) -> Task:
+    """A task of images at the size of the images of ``pool``, with which the service is asked; others as they are."""
+    if not isinstance(pool, np.ndarray) or pool.ndim != 4:
+        return task
+    height, width = pool.shape[1:3]
+    train, test = (
+        replace(part, inputs=resize(cast("np.ndarray", part.inputs), (height, width)))
+        for part in (task.train, task.test)
+    )
+    return Task(task.name, train, test)
 
 
 def _task(settings: TaskSettings, folder: Path) -> Task:

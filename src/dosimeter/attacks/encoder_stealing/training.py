@@ -97,7 +97,7 @@ class StolenEncoder:
 
     def embed(self, batch: Batch) -> np.ndarray:
         """(n, d) float32 unit vectors of ``batch``."""
-        vectors = embed(_Plain(self.module, self.views), self.views.rows(batch))
+        vectors = embed(_Plain(self.module, self.views).eval(), self.views.rows(batch))
         return unit_rows(vectors.numpy())
 
     @cached_property
@@ -156,10 +156,7 @@ def steal(
             batch = rows[picked]
             outputs = _forward(surrogate, views, batch, copies, recipe.separate_batches)
             if outputs.shape[1] != unit.shape[1]:
-                raise InputError(
-                    f"the surrogate gives vectors of length {outputs.shape[1]}, the service of length {unit.shape[1]}. "
-                    "Give it a head of that width with surrogates.matched."
-                )
+                raise wrong_width(outputs.shape[1], unit.shape[1])
             loss = stealing_loss(
                 goal.distances(outputs, picked.repeat(1 + copies)), copies, recipe.augmentation_weight
             )
@@ -181,6 +178,14 @@ def steal(
                         f"{task} diverged by step {step} with learning rate {recipe.learning_rate:g}. Choose a smaller one."
                     )
     return StolenEncoder(surrogate.eval(), views, tuple(losses), queries=n, input_passes=passes)
+
+
+def wrong_width(given: int, needed: int) -> InputError:
+    """The error for a surrogate whose vectors are not as long as the service's."""
+    return InputError(
+        f"the surrogate gives vectors of length {given}, the service of length {needed}. "
+        "Give it a head of that width with surrogates.matched."
+    )
 
 
 def batches(n: int, batch_size: int) -> Iterator[Tensor]:

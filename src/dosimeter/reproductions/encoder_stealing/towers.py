@@ -39,7 +39,7 @@ def claims(place: World, recipe: Recipe, seed: int) -> list[Claim]:
     target = (zero_shot_labels(np.asarray(oracle(images)), texts) == labels).mean()
     hits = zero_shot_labels(copy.embed(images), texts) == labels
     interval = proportion_interval(int(hits.sum()), len(hits))
-    chance = proportion_interval(int(floor * len(hits)), len(hits))
+    chance = proportion_interval(round(floor * len(hits)), len(hits))
     return [
         Claim(
             "zero-shot",
