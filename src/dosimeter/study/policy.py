@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dosimeter.core.problems import nearest
 from dosimeter.core.result import Metric, Result, Verdict
@@ -12,9 +12,14 @@ from dosimeter.study.spec import Bound, StudySpec
 
 def judge(spec: StudySpec, cells: Sequence[CellOutcome]) -> list[PolicyFinding]:
     """One finding per line of the policy and cell of its attack."""
+    return judge_bounds(spec.policy, cells)
+
+
+def judge_bounds(policy: Mapping[str, Bound], cells: Sequence[CellOutcome]) -> list[PolicyFinding]:
+    """One finding per line of ``policy`` and cell of its attack; each line names an attack of ``cells``."""
     findings = []
-    for key, bound in spec.policy.items():
-        slug = max((m.slug for m in spec.attacks if key.startswith(f"{m.slug}.")), key=len)
+    for key, bound in policy.items():
+        slug = max((o.cell.attack for o in cells if key.startswith(f"{o.cell.attack}.")), key=len)
         name = key[len(slug) + 1 :]
         own = [outcome for outcome in cells if outcome.cell.attack == slug]
         reported = sorted({metric.name for outcome in own for metric in outcome.result.metrics})

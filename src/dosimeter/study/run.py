@@ -44,6 +44,7 @@ def run_study(
     jobs: int | None = None,
     threads: int = 1,
     fresh: bool = False,
+    materials: Materials | None = None,
 ) -> StudyOutcome:
     """Run ``spec``, or finish the unfinished run of it, and write its reports.
 
@@ -56,6 +57,7 @@ def run_study(
         threads: that a cell computes with. One is fastest where tensors are small, and more change the last digits; a run
             that computed with another number is not resumed.
         fresh: begin anew even if there is an unfinished run.
+        materials: of ``spec``, where they are there already; those without a spec need ``jobs=1``.
 
     Raises:
         SpecError, InputError: nothing can run; nothing was asked.
@@ -76,7 +78,7 @@ def run_study(
         if folder is not None:
             held.enter_context(home.alone(f"out-{content_hash(str(folder.absolute()))}"))
             remove_partials(ensure_writable_folder(folder))
-        materials = Materials(spec)
+        materials = materials or Materials(spec)
         held.callback(materials.close)
         with pinned(threads):
             planned = plan(spec, materials)
