@@ -12,6 +12,7 @@ from dosimeter.core.errors import WriteError
 from dosimeter.server.body import Hangup
 from dosimeter.server.desk import Desk, Page, Visit
 from dosimeter.server.refusals import Refusal, broken, unavailable
+from dosimeter.server.schema import openapi
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,8 @@ def create_app(desk: Desk) -> Any:
         redoc_url=None,
         openapi_url="/openapi.json" if desk.settings.docs else None,
     )
+
+    app.openapi = lambda: openapi(desk.name, desk.target)  # type: ignore[method-assign]
 
     def respond(said: Page | Refusal, headers: dict[str, str]) -> Response:
         content_type = said.content_type if isinstance(said, Page) else "application/json"

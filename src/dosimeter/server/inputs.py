@@ -148,6 +148,10 @@ class InputReader:
                 picture = Image.open(io.BytesIO(data), formats=_FORMATS)
             except UnidentifiedImageError:
                 raise InputError(f"'{where}' is not {_WHAT}.") from None
+            except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+                raise InputError(
+                    f"'{where}' claims too many pixels; no side may be longer than {self._settings.max_image_side}."
+                ) from None
         self._check_size(*picture.size, where, pixels)
         if picture.mode not in _EIGHT_BIT_MODES:
             raise InputError(

@@ -215,7 +215,7 @@ class ServiceClient:
         except httpx.DecodingError:
             return _Failure("answered with a body that cannot be decompressed", "Check the service.")
         reply = Reply(bytes(body), response.headers.get("Content-Type", "no content type"))
-        return reply if response.is_success else _failure_of(response, reply.excerpt(secrets))
+        return reply if response.is_success else _failure_of(response, reply, secrets)
 
     def _say_wait(self, seconds: float) -> None:
         """Say why nothing happens, once for all requests that wait."""
@@ -249,9 +249,15 @@ class _Failure:
     wait_seconds: float = 0.0
 
 
-def _failure_of(response: httpx.Response, came_back: str) -> _Failure:
-    status = response.status_code
+def _failure_of(response: httpx.Response, reply: Reply, secrets: Secrets) -> _Failure:
+    status, came_back = response.status_code, reply.excerpt(secrets)
     what = f"answered {status} ({came_back})"
+    # OpenAI's word for a 429 that no waiting helps against.
+    if status == 429 and b'"insufficient_quota"' in reply.body:
+        return _Failure(
+            f"has no quota left for this key ({came_back})",
+            "Ask its operator for more, or use another key, then run again: answers so far are kept.",
+        )
     if status == 429 or status == 503:
         wait = retry_after_seconds(response.headers.get("Retry-After"), time.time())
         asked = f" and asks to wait {wait:.0f} s" if wait else ""
