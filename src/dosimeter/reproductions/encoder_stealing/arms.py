@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from dosimeter.core.progress import track
 from dosimeter.core.records import Batch
 from dosimeter.models.training import single_thread
 from dosimeter.study.threads import usable_cpus
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,35 +74,45 @@ def make(
         length: words of a text surrogate.
         cache: where copies are kept between runs.
     """
+    settings = (judged, views, architecture, length, cache)
+    made = side_by_side({arm.name: partial(_make, arm, *settings) for arm in arms}, task)
+    return {arm.name: made[arm.name] for arm in arms}
+
+
+def side_by_side(jobs: Mapping[str, Callable[[], T]], task: str) -> dict[str, T]:
+    """What each of ``jobs`` gives, by name, from as many processes of one thread as there are processors."""
     from joblib import Parallel, delayed
 
-    made: dict[str, Made] = {}
-    settings = (judged, views, architecture, length, cache)
-    with track(task, len(arms)) as bar:
-        workers = Parallel(n_jobs=min(len(arms), usable_cpus()), return_as="generator_unordered")
-        for one in workers(delayed(_make)(arm, *settings) for arm in arms):
-            made[one.name] = one
+    done: dict[str, T] = {}
+    workers = Parallel(n_jobs=min(len(jobs), usable_cpus()), return_as="generator_unordered")
+    with track(task, len(jobs)) as bar:
+        for name, outcome in workers(delayed(_work)(name, job) for name, job in jobs.items()):
+            done[name] = outcome
             bar.advance()
-    return {arm.name: made[arm.name] for arm in arms}
+    return {name: done[name] for name in jobs}
+
+
+def _work(name: str, job: Callable[[], T]) -> tuple[str, T]:
+    with single_thread():
+        return name, job()
 
 
 def _make(
     arm: Arm, judged: Mapping[str, Batch], views: Views, architecture: str, length: int, cache: Path | None
 ) -> Made:
-    with single_thread():
-        width = arm.purchase.vectors.shape[1]
-        network = surrogate(architecture, width=width, seed=arm.seed, length=length)
-        if arm.recipe is None:
-            copy = StolenEncoder(network.eval(), views)
-        else:
-            signature = (arm.purchase.digest, arm.recipe.model_dump_json(), arm.seed, arm.note, vars(views))
-            recipe = arm.recipe
+    width = arm.purchase.vectors.shape[1]
+    network = surrogate(architecture, width=width, seed=arm.seed, length=length)
+    if arm.recipe is None:
+        copy = StolenEncoder(network.eval(), views)
+    else:
+        signature = (arm.purchase.digest, arm.recipe.model_dump_json(), arm.seed, arm.note, vars(views))
+        recipe = arm.recipe
 
-            def train() -> StolenEncoder:
-                if arm.train is not None:
-                    return arm.train(arm.purchase, network, views, arm.seed)
-                return steal(arm.purchase, network, views, recipe, seed=arm.seed, goal=arm.goal)
+        def train() -> StolenEncoder:
+            if arm.train is not None:
+                return arm.train(arm.purchase, network, views, arm.seed)
+            return steal(arm.purchase, network, views, recipe, seed=arm.seed, goal=arm.goal)
 
-            copy = kept(cache, signature, network, views, train)
-        vectors = {name: copy.embed(batch) for name, batch in judged.items()}
-        return Made(arm.name, vectors, copy.digest, copy.queries, copy.losses)
+        copy = kept(cache, signature, network, views, train)
+    vectors = {name: copy.embed(batch) for name, batch in judged.items()}
+    return Made(arm.name, vectors, copy.digest, copy.queries, copy.losses)

@@ -78,7 +78,13 @@ class Toll:
 
 
 def tolls(
-    defended: Sequence[Defended], judged: Judged, tasks: Sequence[Task], heads: HeadRecipe, *, seed: int
+    defended: Sequence[Defended],
+    judged: Judged,
+    tasks: Sequence[Task],
+    heads: HeadRecipe,
+    *,
+    seed: int,
+    head_seeds: int = 1,
 ) -> dict[str, Toll]:
     """Honest users' and thieves' losses behind every defence. The thief's is that of the better of both copies."""
     honest: dict[str, list[float]] = {one.name: [] for one in defended}
@@ -87,7 +93,7 @@ def tolls(
             one.name: (np.asarray(one.oracle(task.train.inputs)), np.asarray(one.oracle(task.test.inputs)))
             for one in defended
         }
-        scores = score_task(task, vectors, heads, seed=seed, heads=1)
+        scores = score_task(task, vectors, heads, seed=seed, heads=head_seeds)
         for name in honest:
             honest[name].append(scores.accuracy(name).value)
     found = {}

@@ -23,7 +23,7 @@ from dosimeter.reproductions.encoder_stealing.relations import UNTRAINED, Measur
 from dosimeter.targets.torch import TorchTarget
 
 QUERIES = 5000
-RECIPE = Recipe(steps=700, schedule="cosine")
+RECIPE = Recipe(steps=500, schedule="cosine")
 HEADS = HeadRecipe(learning_rate=1e-3, epochs=60)
 
 

@@ -1,4 +1,4 @@
-"""A public sentence encoder (all-MiniLM-L6-v2) stolen with 6,000 news texts by a small transformer over hashed words."""
+"""A public sentence encoder (all-MiniLM-L6-v2) stolen with 4,000 news texts by a small transformer over hashed words."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from dosimeter.reproductions.encoder_stealing.arms import Arm, make
 from dosimeter.reproductions.encoder_stealing.relations import UNTRAINED, Measured
 from dosimeter.targets.huggingface import SentenceEncoderTarget
 
-QUERIES, WORDS = 6000, 48
+QUERIES, WORDS = 4000, 48
 # Transformers train with Adam; the weight of views stays the published one.
-RECIPE = Recipe(optimizer="adam", learning_rate=2e-3, weight_decay=0.01, schedule="cosine", steps=1500)
+RECIPE = Recipe(optimizer="adam", learning_rate=2e-3, weight_decay=0.01, schedule="cosine", steps=1200)
 HEADS = HeadRecipe(learning_rate=1e-3, epochs=60)
 
 
@@ -36,20 +36,20 @@ def measure(seed: int, cache: Path) -> Measured:
     test = load("ag-news", split="test")
     shown = rng(seed, "news-test").permutation(len(test))
     tasks = (
-        Task("topics", news.take(order[QUERIES : QUERIES + 2000]), test.take(shown[:1500])),
+        Task("topics", news.take(order[QUERIES : QUERIES + 1500]), test.take(shown[:1000])),
         Task(
             "sentiment",
-            reviews.take(rng(seed, "reviews").permutation(len(reviews))[:2000]),
+            reviews.take(rng(seed, "reviews").permutation(len(reviews))[:1500]),
             load("sst2", split="dev"),
         ),
     )
-    held = test.take(shown[1500:2100]).inputs
+    held = test.take(shown[1000:1400]).inputs
     whole = buy(oracle, take(news.inputs, order[:QUERIES]))
     start = derive_seed(seed, "stolen")
-    fewer = whole.take(np.arange(1500))
+    fewer = whole.take(np.arange(1000))
     arms = [
         Arm("stolen", whole, RECIPE, start),
-        Arm("1500 queries", fewer, RECIPE, start),
+        Arm("1000 queries", fewer, RECIPE, start),
         Arm("no-augmentation", whole, RECIPE.model_copy(update={"augmentation_weight": 0.0}), start),
         Arm("permuted", whole.permuted(rng(seed, "permuted")), RECIPE, start),
         Arm(UNTRAINED, whole, None, derive_seed(seed, "untrained")),
@@ -69,7 +69,7 @@ def measure(seed: int, cache: Path) -> Measured:
     return Measured(
         claims=[
             *relations.in_domain_claims(judged, "stolen"),
-            *relations.budget_claims(judged, "1500 queries", "stolen", QUERIES, 1500),
+            *relations.budget_claims(judged, "1000 queries", "stolen", QUERIES, 1000),
             *relations.control_claims(judged, "permuted", None),
         ],
         tables=relations.copies_tables(judged, "Copies of the sentence encoder", "text-copies"),

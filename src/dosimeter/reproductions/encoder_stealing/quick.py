@@ -16,7 +16,7 @@ from dosimeter.core.oracle import Oracle
 from dosimeter.core.seeding import derive_seed
 from dosimeter.models.heads import HeadRecipe
 from dosimeter.reproductions.encoder_stealing import relations, service, towers
-from dosimeter.reproductions.encoder_stealing.arms import Arm, make
+from dosimeter.reproductions.encoder_stealing.arms import Arm, make, side_by_side
 from dosimeter.reproductions.encoder_stealing.defended import (
     Defended,
     defence_claims,
@@ -55,16 +55,23 @@ def measure(seed: int, cache: Path) -> Measured:
         task="stealing the encoder in different ways",
     )
     answers = {name: np.asarray(oracle(batch)) for name, batch in judged_by.items()}  # type: ignore[arg-type]
-    judged = relations.judge(made, answers, place.tasks, HEADS, seed=seed)
-    costs = tolls(defended, judged, place.tasks, HEADS, seed=seed)
+    judged = relations.judge(made, answers, place.tasks, HEADS, seed=seed, head_seeds=2)
+    costs = tolls(defended, judged, place.tasks, HEADS, seed=seed, head_seeds=2)
+    apart = side_by_side(
+        {
+            "service": partial(service.claims, place, RECIPE, seed),
+            "towers": partial(towers.claims, place, RECIPE, seed),
+        },
+        "stealing over HTTP, and one of two towers",
+    )
     measured = Measured()
     measured.claims += [
         *relations.in_domain_claims(judged, "stolen"),
         *relations.augmentation_claims(judged, COMPARED, SEEDS, QUERIES),
         *relations.budget_claims(judged, f"{COMPARED} queries", "stolen", QUERIES, COMPARED),
         *relations.scratch_claims(judged, "stolen", "from-scratch"),
-        *service.claims(place, RECIPE, seed),
-        *towers.claims(place, RECIPE, seed),
+        *apart["service"],
+        *apart["towers"],
         *defence_claims(costs, judged),
         *relations.control_claims(judged, "permuted", "constant"),
     ]

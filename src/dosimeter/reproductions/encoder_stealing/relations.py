@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from dosimeter.core.claim import Claim, Relation
 from dosimeter.core.figures import line
 from dosimeter.core.result import Figure, Table
 from dosimeter.models.heads import HeadRecipe
-from dosimeter.reproductions.encoder_stealing.arms import Made
+from dosimeter.reproductions.encoder_stealing.arms import Made, side_by_side
 
 TARGET, UNTRAINED = "target", "untrained"
 HELD = "held-out"
@@ -74,16 +75,26 @@ def judge(
     head_seeds: int = 1,
 ) -> Judged:
     """Judge every arm. ``target`` has the service's vectors of the same batches: ``held-out``, ``<task> train``, ``<task> test``."""
-    scores, linear = {}, {}
-    for task in tasks:
-        vectors = {TARGET: (target[f"{task.name} train"], target[f"{task.name} test"])}
-        vectors |= {
-            n: (m.vectors[f"{task.name} train"], m.vectors[f"{task.name} test"]) for n, m in made.items()
-        }
-        scores[task.name] = score_task(task, vectors, heads, seed=seed, heads=head_seeds)
-        linear[task.name] = probe_task(task, vectors)
+    jobs = {task.name: partial(_score, task, made, target, heads, seed, head_seeds) for task in tasks}
+    both = side_by_side(jobs, "judging copies")
+    scores = {task: found[0] for task, found in both.items()}
+    linear = {task: found[1] for task, found in both.items()}
     alike = {name: similarity(one.vectors[HELD], target[HELD]) for name, one in made.items()}
     return Judged(made, alike, scores, linear)
+
+
+def _score(
+    task: Task,
+    made: Mapping[str, Made],
+    target: Mapping[str, np.ndarray],
+    heads: HeadRecipe,
+    seed: int,
+    head_seeds: int,
+) -> tuple[TaskScores, TaskScores]:
+    train, test = f"{task.name} train", f"{task.name} test"
+    vectors = {TARGET: (target[train], target[test])}
+    vectors |= {name: (one.vectors[train], one.vectors[test]) for name, one in made.items()}
+    return score_task(task, vectors, heads, seed=seed, heads=head_seeds), probe_task(task, vectors)
 
 
 def batches_of(tasks: Sequence[Task], held: np.ndarray | list[str]) -> dict[str, object]:
