@@ -18,6 +18,7 @@ class EngineName(StrEnum):
     """Where cells are worked on."""
 
     local = "local"
+    ray = "ray"
 
 
 def audit(
@@ -26,6 +27,10 @@ def audit(
         Path | None, typer.Option("--out", help="Folder of the reports (default: dosimeter-runs/<run>).")
     ] = None,
     engine: Annotated[EngineName, typer.Option(help="Where cells are worked on.")] = EngineName.local,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster that this machine is a node of (default: one started for the study)."),
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Most processes at once.")] = None,
     threads: Annotated[
         int,
@@ -42,10 +47,11 @@ def audit(
     """Run an audit and write its reports and its verdict."""
     from dosimeter.cli.display import print_json, reporting
     from dosimeter.core.result import VERDICT_EXIT
-    from dosimeter.study.engine import ENGINES
+    from dosimeter.study.engine import engine_named
     from dosimeter.study.run import run_study
 
     study = read_spec(spec, trust)
+    making = engine_named(engine.value, address=address)
     state = open_home(home)
     runs = open_store(state, store)
     with reporting():
@@ -54,7 +60,7 @@ def audit(
             out=out,
             home=state,
             store=runs,
-            engine=ENGINES[engine.value],
+            engine=making,
             jobs=jobs,
             threads=threads,
             fresh=fresh,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dosimeter.core.cache import AnswerCache
+from dosimeter.core.cache import AnswerCache, AnswerKeeper
 from dosimeter.core.card import Card
 from dosimeter.core.errors import BudgetExceeded, DosimeterError
-from dosimeter.core.ledger import Ledger
+from dosimeter.core.ledger import Ledger, QueryBill
 from dosimeter.core.limits import time_limit
 from dosimeter.core.method import Context, library_versions, peak_memory_bytes
 from dosimeter.core.oracle import Oracle
@@ -38,6 +40,15 @@ class Bench:
         """Folder of the files that the attack of ``place`` leaves."""
         return self.out / "artifacts" / place.folder
 
+    @contextmanager
+    def books(self) -> Iterator[tuple[QueryBill, AnswerKeeper]]:
+        """The bill of the run and the answers of all runs."""
+        with (
+            closing(Ledger(self.home.ledger(self.run), max_queries=self.spec.budget.queries)) as ledger,
+            closing(AnswerCache(self.home.answers)) as cache,
+        ):
+            yield ledger, cache
+
 
 @dataclass(frozen=True)
 class CellJob:
@@ -57,10 +68,9 @@ def run_cell(bench: Bench, job: CellJob, materials: Materials) -> Result:
     try:
         if job.seconds is not None and job.seconds <= 0:
             raise _time_is_up(bench)
-        with (
-            closing(Ledger(bench.home.ledger(bench.run), max_queries=bench.spec.budget.queries)) as ledger,
-            closing(AnswerCache(bench.home.answers)) as cache,
-        ):
+        # What an earlier run, or a killed sitting of this one, left there is no part of this result.
+        shutil.rmtree(bench.artifacts(job.place), ignore_errors=True)
+        with bench.books() as (ledger, cache):
             target = materials.defended(job.place.defense, cell.seed)
             oracle = Oracle(target, ledger=ledger, cache=cache, scope=cell.label, max_queries=job.max_queries)
             context = Context(

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Any, Protocol
 
+from dosimeter.core.errors import InputError
 from dosimeter.core.progress import ProgressEvent, emit
 from dosimeter.core.result import Result
 from dosimeter.study.cell import Bench, CellJob, empty_result, run_cell
 from dosimeter.study.materials import Materials
-from dosimeter.study.threads import pinned, thread_environment
+from dosimeter.study.threads import pinned, thread_environment, worker_count
 from dosimeter.study.worker import work
 
 
@@ -26,7 +27,7 @@ class Engine(Protocol):
 
     def run(
         self, bench: Bench, jobs: Iterable[CellJob], materials: Materials
-    ) -> Iterator[tuple[CellJob, Result]]:
+    ) -> Generator[tuple[CellJob, Result]]:
         """Take the next job whenever there is room and yield each with its result, in any order.
 
         ``materials`` are this process's own; other processes make theirs from ``bench.spec``. Progress of a cell is
@@ -42,7 +43,7 @@ class LocalEngine:
 
     def run(
         self, bench: Bench, jobs: Iterable[CellJob], materials: Materials
-    ) -> Iterator[tuple[CellJob, Result]]:
+    ) -> Generator[tuple[CellJob, Result]]:
         if self.workers > 1:
             yield from _in_processes(bench, iter(jobs), self.workers, materials)
             return
@@ -52,10 +53,35 @@ class LocalEngine:
             yield job, result
 
 
-EngineMaker = Callable[[int], Engine]
-"""Makes an engine for a number of workers."""
+EngineMaker = Callable[[int, int | None], Engine]
+"""Makes an engine for a number of cells that are left, with the most workers that were asked for (``None``: no limit)."""
 
-ENGINES: dict[str, EngineMaker] = {"local": LocalEngine}
+
+def local_engine(cells: int, jobs: int | None) -> Engine:
+    """The engine of this machine, with no more workers than it has CPUs."""
+    return LocalEngine(worker_count(cells, jobs))
+
+
+def engine_named(name: str, *, address: str | None = None) -> EngineMaker:
+    """The engine called ``name``.
+
+    Args:
+        name: ``local`` or ``ray``.
+        address: of a Ray cluster that is there; without it one is started on this machine for the study.
+
+    Raises:
+        InputError: no engine of that name, or an address for one that has none.
+        MissingExtra: what the engine needs is not installed.
+    """
+    if name == "ray":
+        from dosimeter.study.engine_ray import ray_engine
+
+        return ray_engine(address)
+    if name != "local":
+        raise InputError(f"there is no engine '{name}'; choose local or ray.")
+    if address is not None:
+        raise InputError("--address names a Ray cluster; give --engine ray with it.")
+    return local_engine
 
 
 class _Worker:
@@ -96,7 +122,7 @@ class _Worker:
 
 def _in_processes(
     bench: Bench, jobs: Iterator[CellJob], most: int, materials: Materials
-) -> Iterator[tuple[CellJob, Result]]:
+) -> Generator[tuple[CellJob, Result]]:
     workers: dict[Any, _Worker] = {}
     try:
         while True:

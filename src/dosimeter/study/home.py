@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,21 @@ class Home:
     def ledger(self, run: str) -> Path:
         """Bill of one run: what it asked, and what it may still ask."""
         return self.folder / "ledgers" / f"{run}.sqlite"
+
+    def identity(self) -> str:
+        """What tells this folder from all others, also on other machines; made on first use.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        file = ensure_writable_folder(self.folder, flag="--home") / "identity"
+        if not file.exists():
+            made = file.with_name(f".identity.{secrets.token_hex(8)}.partial")
+            made.write_text(secrets.token_hex(16), encoding="ascii")
+            with suppress(FileExistsError):
+                os.link(made, file)  # unlike a rename, leaves what another process made first
+            made.unlink()
+        return file.read_text(encoding="ascii").strip()
 
     @contextmanager
     def alone(self, what: str) -> Iterator[None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from dosimeter.core.errors import InputError
@@ -20,14 +20,14 @@ from dosimeter.core.records import content_hash
 from dosimeter.core.result import Result, Verdict
 from dosimeter.study.cell import Bench, CellJob, empty_result
 from dosimeter.study.conclude import conclude
-from dosimeter.study.engine import Engine, EngineMaker, LocalEngine
+from dosimeter.study.engine import EngineMaker, local_engine
 from dosimeter.study.home import Home, InUse
 from dosimeter.study.materials import Materials
 from dosimeter.study.outcome import CellOutcome, StudyOutcome
 from dosimeter.study.plan import Plan, PlannedCell, plan
 from dosimeter.study.spec import StudySpec
-from dosimeter.study.store import RunRecord, Store
-from dosimeter.study.threads import pinned, worker_count
+from dosimeter.study.store import RunRecord, Store, new_identifier
+from dosimeter.study.threads import pinned
 
 _A_DAY = 86_400.0
 
@@ -40,7 +40,7 @@ def run_study(
     out: Path | None = None,
     home: Home | None = None,
     store: Store | None = None,
-    engine: EngineMaker = LocalEngine,
+    engine: EngineMaker = local_engine,
     jobs: int | None = None,
     threads: int = 1,
     fresh: bool = False,
@@ -52,7 +52,7 @@ def run_study(
         out: folder of the reports; ``dosimeter-runs/<run>`` if not given. With it, only a run into the same folder is resumed.
         home: state folder.
         store: where runs are kept; in ``home`` if not given.
-        engine: makes the engine for a number of workers.
+        engine: makes the engine; changes no figure.
         jobs: most workers; changes no figure.
         threads: that a cell computes with. One is fastest where tensors are small, and more change the last digits; a run
             that computed with another number is not resumed.
@@ -86,33 +86,46 @@ def run_study(
         for note in planned.notes:
             logger.warning("%s", note)
         if run is None:
+            identifier = new_identifier()
+            _hold(identifier, home, store, held)  # before it is there for others to find
             run = store.create(
+                identifier=identifier,
                 name=spec.name,
-                spec_digest=spec.digest,
+                spec_digest=_resumed_as(spec, home),
                 spec_text=spec.origin.text,
                 threads=threads,
                 out=out,
             )
-            held.enter_context(home.alone(f"run-{run.id}"))
-        return _Sitting(
-            planned, run, home, store, engine(worker_count(len(planned.cells), jobs)), materials
-        ).finish()
+        return _Sitting(planned, run, home, store, engine, jobs, materials).finish()
 
 
 def _resume(
     spec: StudySpec, out: Path | None, threads: int, home: Home, store: Store, held: ExitStack
 ) -> RunRecord | None:
     """The newest unfinished run that no other process is working on, locked; ``None`` if there is none."""
-    for run in store.unfinished(spec.digest, out):
+    for run in store.unfinished(_resumed_as(spec, home), out):
         if run.threads != threads:
             continue
         try:
-            held.enter_context(home.alone(f"run-{run.id}"))
+            _hold(run.id, home, store, held)
         except InUse:
             continue
         logger.info("resuming run %s of %s; --fresh begins anew", run.id, run.started)
         return run
     return None
+
+
+def _resumed_as(spec: StudySpec, home: Home) -> str:
+    """What a run must have in common with this start to be resumed: the study, and the folder with its bill and answers."""
+    return content_hash(spec.digest, home.identity())
+
+
+def _hold(run: str, home: Home, store: Store, held: ExitStack) -> None:
+    """Keep everybody else from working on ``run``: who shares the state folder, and who shares the store."""
+    with ExitStack() as both:
+        both.enter_context(home.alone(f"run-{run}"))
+        both.enter_context(store.alone(run))
+        held.push(both.pop_all())
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -135,10 +148,17 @@ class _Sitting:
     """One stretch of work on a run, from whatever is stored to its end."""
 
     def __init__(
-        self, planned: Plan, run: RunRecord, home: Home, store: Store, engine: Engine, materials: Materials
+        self,
+        planned: Plan,
+        run: RunRecord,
+        home: Home,
+        store: Store,
+        engine: EngineMaker,
+        jobs: int | None,
+        materials: Materials,
     ) -> None:
         self.planned, self.run, self.home, self.store = planned, run, home, store
-        self.engine, self.materials = engine, materials
+        self.engine, self.jobs, self.materials = engine, jobs, materials
         self.began = time.monotonic()
         self.results = store.results(run.id)
 
@@ -177,9 +197,14 @@ class _Sitting:
         left = [cell for cell in self.planned.cells if keys[cell.place] not in self.results]
         with track("cells", len(keys)) as bar:
             bar.advance(len(keys) - len(left))
-            for job, result in self.engine.run(bench, self._jobs(left), self.materials):
-                self._keep(keys[job.place], result)
-                bar.advance()
+            if not left:
+                return
+            engine = self.engine(len(left), self.jobs)
+            # Closed at once where a result cannot be kept: what nobody will hear of must not be asked for.
+            with closing(engine.run(bench, self._jobs(left), self.materials)) as done:
+                for job, result in done:
+                    self._keep(keys[job.place], result)
+                    bar.advance()
 
     def _jobs(self, cells: list[PlannedCell]) -> Iterator[CellJob]:
         """Made when an engine asks for the next one, so that each knows the time that is left by then."""

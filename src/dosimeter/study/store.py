@@ -1,28 +1,29 @@
 """The store of runs: every finished cell at once, so that a run killed at any moment goes on where it was.
 
-SQLite embedded, any other database by URL. Does not own: answers and bills (``core.cache``, ``core.ledger``).
+SQLite embedded, PostgreSQL by URL; several machines may share one database. Does not own: answers and bills
+(``core.cache``, ``core.ledger``), which stay in the state folder; connections and locks (``study.database``).
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import Engine, ForeignKey, Text, create_engine, event, select, update
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from filelock import FileLock, Timeout
+from sqlalchemy import ForeignKey, Text, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
-from sqlalchemy.schema import CreateIndex, CreateTable
 
-from dosimeter.core.database import use_write_ahead_log
-from dosimeter.core.errors import DosimeterError, InputError, MissingExtra
-from dosimeter.core.files import ensure_writable_folder
+from dosimeter.core.errors import DosimeterError, InputError
 from dosimeter.core.result import Result, Verdict
+from dosimeter.study.database import AdvisoryLock, create_tables, open_engine, sentence, shown, sqlite_file
+from dosimeter.study.home import InUse
 from dosimeter.study.outcome import StudyOutcome
 
 Status = Literal["running", "finished"]
@@ -92,57 +93,111 @@ class Store:
     """
 
     def __init__(self, url: str) -> None:
+        self._engine = open_engine(url)
+        self._held: dict[str, AdvisoryLock] = {}
         try:
-            parsed = make_url(url)
-            if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
-                ensure_writable_folder(Path(str(parsed.database)).parent, flag="--store")
-            self._engine = create_engine(parsed)
-        except ModuleNotFoundError as error:
-            if error.name != "psycopg":
-                raise
-            raise MissingExtra("a PostgreSQL store", "postgres") from error
-        except (ArgumentError, ImportError) as error:
-            raise InputError(
-                f"cannot use the store given: {error}. Give a URL such as sqlite:///runs.sqlite or "
-                "postgresql+psycopg://user@host/database."
-            ) from None
-        if parsed.get_backend_name() == "sqlite":
-            event.listen(self._engine, "connect", _prepare_sqlite)
-        try:
-            _create_tables(self._engine)
+            create_tables(self._engine, _Base.metadata)
         except SQLAlchemyError as error:
+            self.close()
+            do = (
+                "Make room there" if self._engine.dialect.name == "sqlite" else "Start or repair the database"
+            )
             raise InputError(
-                f"cannot open the store {self._shown}: {_sentence(error)}. Make room there, or name another with --store."
+                f"cannot open the store {self._shown}: {sentence(error, self._engine.url)}. {do}, or name another with "
+                "--store."
             ) from error
 
     @property
     def _shown(self) -> str:
-        return self._engine.url.render_as_string(hide_password=True)
+        return shown(self._engine.url)
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
+        with self._said(), Session(self._engine) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """What the database says is wrong, as an error of ours."""
         try:
-            with Session(self._engine) as session, session.begin():
-                yield session
+            yield
         except SQLAlchemyError as error:
             raise StoreError(
-                f"the store {self._shown} failed: {_sentence(error)}. Make it usable again, then start again: what was "
-                "stored is kept."
+                f"the store {self._shown} failed: {sentence(error, self._engine.url)}. Make it usable again, then start "
+                "again: what was stored is kept."
             ) from error
 
+    @contextmanager
+    def alone(self, run: str) -> Iterator[None]:
+        """Hold ``run`` against everybody who shares this store; a killed process lets go of it.
+
+        A lock in the database on PostgreSQL, taken again should it be lost with its connection; a file beside the
+        database on SQLite.
+
+        Raises:
+            InUse: another process holds it.
+        """
+        busy = InUse(
+            f"another process is working on run {run} of the store {self._shown}. Wait for it to end."
+        )
+        if self._engine.dialect.name == "postgresql":
+            lock = AdvisoryLock(self._engine, f"dosimeter run {run}")
+            with self._said():
+                if not lock.acquire():
+                    raise busy
+            self._held[run] = lock
+            try:
+                yield
+            finally:
+                del self._held[run]
+                lock.release()
+            return
+        file = sqlite_file(self._engine.url)
+        if file is None:
+            yield
+            return
+        held = FileLock(file.with_name(f".{file.name}.{run}.lock"))
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            raise busy from None
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                Path(held.lock_file).unlink()  # before letting go: afterwards it may be another process's
+            held.release()
+
+    def _still_alone(self, run: str) -> None:
+        lock = self._held.get(run)
+        if lock is None:
+            return
+        with self._said():
+            if not lock.still_held():
+                raise StoreError(
+                    f"run {run} of the store {self._shown} was taken over by another process while the database was "
+                    "away. Nothing is lost; wait for that process to end."
+                )
+
     def create(
-        self, *, name: str, spec_digest: str, spec_text: str, threads: int, out: Path | None
+        self,
+        *,
+        name: str,
+        spec_digest: str,
+        spec_text: str,
+        threads: int,
+        out: Path | None,
+        identifier: str | None = None,
     ) -> RunRecord:
-        """A new run; without ``out`` its reports go to ``dosimeter-runs/<run>``."""
-        now = datetime.now(UTC)
-        identifier = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        """A new run; without ``out`` its reports go to ``dosimeter-runs/<run>``. It is called ``identifier`` if given."""
+        identifier = identifier or new_identifier()
         row = _Run(
             id=identifier,
             name=name,
             spec_digest=spec_digest,
             spec_text=spec_text,
             status="running",
-            started=now.isoformat(timespec="seconds"),
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=0.0,
             threads=threads,
             out=str((out or Path("dosimeter-runs") / identifier).absolute()),
@@ -205,8 +260,13 @@ class Store:
 
     def save(self, run: str, key: str, result: Result, *, seconds: float) -> None:
         """Store a finished cell and the time worked so far, in one transaction."""
+        self._still_alone(run)
+        values = {"run": run, "key": key, "result": result.to_json()}
+        insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        made = insert(_Cell).values(**values)
+        made = made.on_conflict_do_update(index_elements=["run", "key"], set_={"result": values["result"]})
         with self._session() as session:
-            session.merge(_Cell(run=run, key=key, result=result.to_json()))
+            session.execute(made)
             session.execute(update(_Run).where(_Run.id == run).values(seconds=seconds))
 
     def finish(self, run: str, outcome: StudyOutcome) -> None:
@@ -220,18 +280,9 @@ class Store:
         self._engine.dispose()
 
 
-def _prepare_sqlite(connection: Any, _: Any) -> None:
-    connection.execute("PRAGMA busy_timeout=60000")
-    use_write_ahead_log(connection)
-
-
-def _create_tables(engine: Engine) -> None:
-    """Leaves it to the database to look what is there; ``metadata.create_all`` looks first, and others come between."""
-    with engine.begin() as connection:
-        for table in _Base.metadata.sorted_tables:
-            connection.execute(CreateTable(table, if_not_exists=True))
-            for index in table.indexes:
-                connection.execute(CreateIndex(index, if_not_exists=True))
+def new_identifier() -> str:
+    """A name for a run that no other has, on whatever machine: the time, in UTC, and chance."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
 
 
 def _record(row: _Run) -> RunRecord:
@@ -246,7 +297,3 @@ def _record(row: _Run) -> RunRecord:
         out=Path(row.out),
         verdict=row.verdict,  # type: ignore[arg-type]
     )
-
-
-def _sentence(error: Exception) -> str:
-    return str(getattr(error, "orig", None) or error).partition("\n")[0].rstrip(".")
