@@ -151,14 +151,15 @@ def check_settings(slug: str, settings: dict[str, Any], folder: Path) -> None:
     kind, rest = load(slug), dict(settings)
     assert set(rest) <= set(kind.model_fields)
     targets: TypeAdapter[Any] = TypeAdapter(TargetSpec)
-    for item in [*rest.pop("candidates", ()), *rest.pop("encoders", ())]:
+    students = [rest.pop("student")] if "student" in rest else []
+    for item in [*rest.pop("candidates", ()), *rest.pop("encoders", ()), *students]:
         own = {key: value for key, value in item.items() if key not in ("name", "family", "decoy")}
         targets.validate_python({"returns": "embedding", **own})
     if "candidates" in kind.model_fields:
         from dosimeter.attacks.encoder_inference.attack_sets import settings_from_spec
 
         settings_from_spec(rest.get("synthesis", "auto"))
-    elif "encoders" not in kind.model_fields:
+    elif not {"encoders", "student"} & set(kind.model_fields):
         kind.from_spec(rest, folder)
 
 
@@ -280,6 +281,6 @@ def test_the_site_builds_and_loads_nothing_from_outside(tmp_path: Path):
 def test_prose_is_plain_and_british():
     for page in PAGES:
         text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-        text = re.sub(r"`[^`]*`|\(https?:[^)]*\)|<[^>]*>", "", text)
+        text = re.sub(r"`[^`]*`|\]\([^)\s]*\)|\(https?:[^)]*\)|<[^>]*>", "", text)
         assert not re.search(r"[^\x00-\u024f\u2010-\u2027\u2200-\u22ff]", text), page.name
         assert not re.search(r"\b(defenses?|behaviors?|color|normaliz\w+|serializ\w+)\b", text), page.name
