@@ -17,6 +17,10 @@ BARS = [
     {"label": "b", "value": None, "group": "two"},
 ]
 CURVE = {"curve": (np.arange(5), np.arange(5) ** 2)}
+POINTS = [
+    {"label": "a", "x": 0.1, "y": 0.4, "x_low": 0.0, "x_high": 0.2, "y_low": 0.3, "y_high": 0.5},
+    {"label": "b", "x": -0.1, "y": 0.2},
+]
 PICTURE = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
 
 BUILT = {
@@ -30,6 +34,7 @@ BUILT = {
     "histogram": figures.histogram("n", "t", "c", {"all": [1.0, 2.0, 2.0]}, x_title="x"),
     "ecdf": figures.ecdf("n", "t", "c", {"all": [3.0, 1.0, 2.0]}, x_title="x"),
     "image_strip": figures.image_strip("n", "t", "c", [{"label": "row", "images": [PICTURE]}]),
+    "scatter": figures.scatter("n", "t", "c", POINTS, x_title="x", y_title="y", diagonal="above"),
 }
 
 
@@ -98,6 +103,27 @@ def test_more_curves_than_colours_go_round():
     assert colour["scale"]["range"] == [*SERIES, *SERIES[:2]]
 
 
+def test_points_keep_place_and_interval_under_axes_of_one_range():
+    spec = BUILT["scatter"].spec
+    assert [(row["label"], row["x"], row["y"], row["x_low"]) for row in rows_of(BUILT["scatter"])] == [
+        ("a", 0.1, 0.4, 0.0),
+        ("b", -0.1, 0.2, None),
+    ]
+    encoding = spec["layer"][-1]["encoding"]
+    low, high = encoding["x"]["scale"]["domain"]
+    assert encoding["y"]["scale"]["domain"] == [low, high]
+    assert low < -0.1
+    assert high > 0.5
+    assert spec["layer"][0]["data"]["values"] == [{"x": low, "y": low}, {"x": high, "y": high}]
+
+
+def test_thirty_names_differ_in_shape_or_colour():
+    points = [{"label": str(number), "x": 0, "y": number} for number in range(30)]
+    encoding = figures.scatter("n", "t", "c", points, x_title="x", y_title="y").spec["layer"][-1]["encoding"]
+    looks = zip(encoding["color"]["scale"]["range"], encoding["shape"]["scale"]["range"])
+    assert len(set(looks)) == 30
+
+
 def test_images_are_embedded_pixel_for_pixel():
     uri = rows_of(BUILT["image_strip"])[0]["url"]
     assert uri.startswith("data:image/png;base64,")
@@ -135,6 +161,19 @@ def test_large_images_are_shrunk():
         (
             lambda: figures.image_strip("f", "t", "c", [{"label": "r", "images": [PICTURE / 255]}]),
             "uint8 images",
+        ),
+        (lambda: figures.scatter("f", "t", "c", [], x_title="x", y_title="y"), "at least one point"),
+        (
+            lambda: figures.scatter(
+                "f", "t", "c", [{"label": "a", "x": np.nan, "y": 0}], x_title="x", y_title="y"
+            ),
+            "value nan for 'a'",
+        ),
+        (
+            lambda: figures.scatter(
+                "f", "t", "c", [{"label": "a", "x": 0, "y": 0, "x_low": 0}], x_title="x", y_title="y"
+            ),
+            "half an interval for 'a'",
         ),
         (lambda: figures.thin([0, 1], [0]), "equal lengths"),
         (lambda: figures.thin([0, 1], [0, 1], log_x=True), "above 0"),

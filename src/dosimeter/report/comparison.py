@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dosimeter.core.figures import IntervalRow, ReferenceLine, interval_bars
 from dosimeter.core.result import Figure, Metric
+from dosimeter.report.tradeoff import Tradeoff, tradeoffs
 from dosimeter.report.wording import RELATION_SIGNS
 from dosimeter.study.outcome import CellOutcome, PolicyFinding, StudyOutcome
 
@@ -24,12 +25,15 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One attack under several defences. ``figure`` shows the first metric that has values, if any has."""
+    """One attack under several defences. ``figure`` shows the first metric that has values, if any has; ``tradeoffs`` are
+    there where the attack measures what honest users lose as well.
+    """
 
     title: str
     names: list[str]
     rows: list[ComparisonRow]
     figure: Figure | None
+    tradeoffs: list[Tradeoff]
 
 
 def compare_defenses(outcome: StudyOutcome) -> list[Comparison]:
@@ -43,7 +47,8 @@ def compare_defenses(outcome: StudyOutcome) -> list[Comparison]:
         names = _headline_metrics(attack, [done for _, done in cells], findings)
         rows = [ComparisonRow(number, done, [_find(done, name) for name in names]) for number, done in cells]
         title = cells[0][1].result.title
-        comparisons.append(Comparison(title, names, rows, _figure(attack, title, names, rows, findings)))
+        figure = _figure(attack, title, names, rows, findings)
+        comparisons.append(Comparison(title, names, rows, figure, tradeoffs(cells)))
     return comparisons
 
 

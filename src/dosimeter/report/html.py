@@ -22,6 +22,7 @@ from dosimeter.report.figures import Drawing, draw
 from dosimeter.report.summary import summarise
 from dosimeter.report.svg import DrawingRefused
 from dosimeter.report.tables import ShownTable, shown_table
+from dosimeter.report.tradeoff import Tradeoff
 from dosimeter.study.outcome import CellOutcome, PolicyFinding, StudyOutcome
 
 
@@ -48,9 +49,16 @@ class _Finding:
 
 
 @dataclass(frozen=True)
+class _Tradeoff:
+    tradeoff: Tradeoff
+    figure: _DrawnFigure
+
+
+@dataclass(frozen=True)
 class _Comparison:
     comparison: Comparison
     figure: _DrawnFigure | None
+    tradeoffs: list[_Tradeoff]
 
 
 def render_html(outcome: StudyOutcome) -> str:
@@ -60,12 +68,10 @@ def render_html(outcome: StudyOutcome) -> str:
     more than 200 rows show their first and last hundred.
     """
     comparisons = compare_defenses(outcome)
-    figures = sum(len(done.result.figures) for done in outcome.cells) + len(comparisons)
+    figures = sum(len(done.result.figures) for done in outcome.cells)
+    figures += sum((found.figure is not None) + len(found.tradeoffs) for found in comparisons)
     with track("drawing figures", figures) as bar:
-        drawn_comparisons = [
-            _Comparison(found, _drawn(found.figure, f"c{number}", bar) if found.figure else None)
-            for number, found in enumerate(comparisons, 1)
-        ]
+        drawn_comparisons = [_comparison(number, found, bar) for number, found in enumerate(comparisons, 1)]
         cells = [_cell(number, done, bar) for number, done in enumerate(outcome.cells, 1)]
     numbers = {done.cell: number for number, done in reversed(list(enumerate(outcome.cells, 1)))}
     style, style_hash = _style()
@@ -84,6 +90,17 @@ def render_html(outcome: StudyOutcome) -> str:
             style=style,
             style_hash=style_hash,
         )
+    )
+
+
+def _comparison(number: int, found: Comparison, bar: Track) -> _Comparison:
+    return _Comparison(
+        found,
+        _drawn(found.figure, f"c{number}", bar) if found.figure else None,
+        [
+            _Tradeoff(tradeoff, _drawn(tradeoff.figure, f"c{number}-t{position}", bar))
+            for position, tradeoff in enumerate(found.tradeoffs, 1)
+        ],
     )
 
 
