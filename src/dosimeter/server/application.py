@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import traceback
@@ -38,6 +39,8 @@ async def visited(
         said = Refusal(499, "the client went away.", code="hung_up")
         desk.concluded(visit, said)
         raise
+    except asyncio.CancelledError:  # the time to drain is over, or there is to be none
+        said = unavailable("the service was stopped before it could answer.", code="stopped")
     except WriteError:
         logger.exception("the key file cannot be written")
         said = unavailable("the service cannot count requests at the moment.", retry_after_seconds=30)

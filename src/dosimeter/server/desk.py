@@ -97,7 +97,6 @@ class Desk:
         self._aside.shutdown(wait=False, cancel_futures=True)
         if self.audit_log is not None:
             self.audit_log.close()
-        self.keys.close()
 
     async def embed(self, visit: Visit, request: Any) -> Page:
         """``POST /embed``: ``{"inputs": [...]}``."""
@@ -230,7 +229,7 @@ class Desk:
         question.running = self._batcher.ask(records)
         try:
             return await question.running
-        except Refusal:
+        except (Refusal, asyncio.CancelledError):
             if paid:
                 question.charged = False
                 self.keys.give_back(key, paid)

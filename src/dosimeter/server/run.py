@@ -108,24 +108,35 @@ class Service:
         Returns:
             Whether every request that had begun was let end.
         """
-        self.listen()
         from dosimeter.server.application import create_app
         from dosimeter.server.desk import Desk
 
-        audit = None
-        if self._audit_file is not None:
-            audit = AuditLog(self._audit_file, most_bytes=self.settings.audit_log_bytes)
-        desk = Desk(self.name, self.target, self.settings, self.keys, audit)
-        server = _server(create_app(desk), self.settings)
+        self.listen()
+        try:
+            audit = None
+            if self._audit_file is not None:
+                audit = AuditLog(self._audit_file, most_bytes=self.settings.audit_log_bytes)
+            desk = Desk(self.name, self.target, self.settings, self.keys, audit)
+            server = _server(create_app(desk), self.settings)
+        except BaseException:
+            self.close()
+            raise
         if started is not None:
             started(server)
         try:
             server.run(sockets=[self._socket])
         finally:
-            self._socket = None
             desk.close(at_once=server.force_exit)
-            self.target.close()
+            self.close()
         return not server.force_exit
+
+    def close(self) -> None:
+        """Give up the port and close the key file and the target; :meth:`run` does so at its end. May be called twice."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self.keys.close()
+        self.target.close()
 
     @contextmanager
     def running(self) -> Iterator[str]:
