@@ -31,3 +31,11 @@ def test_unequal_widths_are_named():
 def test_problems_of_a_spec_are_placed(tmp_path):
     with pytest.raises(InputError, match=r"^student\.kind \(mine\): .torsh. is not known"):
         encoder_from_spec(("student",), {"kind": "torsh"}, tmp_path, trust=False, name="mine")
+
+
+@pytest.mark.parametrize("kind", ["torch", "huggingface", "sentence-transformers", "http", "recorded"])
+def test_every_kind_of_target_can_be_an_encoder(kind, tmp_path):
+    with pytest.raises(InputError) as error:
+        encoder_from_spec(("student",), {"kind": kind, "nonsense": 1}, tmp_path, trust=False)
+    assert "student.nonsense: unknown key" in str(error.value)
+    assert "student.returns" not in str(error.value)

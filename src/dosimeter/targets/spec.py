@@ -75,6 +75,7 @@ class SentenceTransformersSpec(_Spec):
     kind: Literal["sentence-transformers"] = "sentence-transformers"
     model: str | None = None
     package: str | None = Field(None, description="an installed package with a model folder inside")
+    returns: Literal["embedding"] = "embedding"
     grants: Grants = "weights"
     batch_size: int = Field(32, ge=1)
 
