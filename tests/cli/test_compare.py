@@ -77,3 +77,17 @@ def test_without_a_store_nothing_is_made(audit_folder: Path):
     assert result.exit_code == 4
     assert "there are no runs in" in result.stderr
     assert not Path("nothing").exists()
+
+
+def test_results_are_added_to_a_summary(two_runs: Path):
+    run("audit", "audit.yaml", "--out", "again", "--fresh", "--summary", "summary.md")
+    run("compare", "before", "after", "--summary", "summary.md")
+    text = Path("summary.md").read_text()
+    assert text.startswith("## ✓ Pass: words")
+    assert "\n## ✕ " in text
+    before = set(Path().iterdir())
+    for command in (("audit", "audit.yaml", "--fresh"), ("compare", "before", "after")):
+        result = run(*command, "--summary", "nowhere/summary.md")
+        assert result.exit_code == 4
+        assert "cannot write the summary to nowhere/summary.md" in result.stderr
+    assert set(Path().iterdir()) == before

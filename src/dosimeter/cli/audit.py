@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dosimeter.cli.options import AsJson, HomeFolder, Spec, StoreUrl, Trust, open_home, open_store, read_spec
+from dosimeter.cli.options import (
+    AsJson,
+    HomeFolder,
+    Spec,
+    StoreUrl,
+    SummaryFile,
+    Trust,
+    add_summary,
+    open_home,
+    open_store,
+    read_spec,
+)
+from dosimeter.cli.tracking import MlflowRequired, MlflowUri, UseMlflow, log_to_mlflow
 
 if TYPE_CHECKING:
     from dosimeter.study.outcome import StudyOutcome
@@ -40,6 +52,10 @@ def audit(
         bool, typer.Option("--fresh", help="Begin anew instead of resuming an unfinished run.")
     ] = False,
     trust: Trust = False,
+    summary: SummaryFile = None,
+    mlflow: UseMlflow = False,
+    mlflow_uri: MlflowUri = None,
+    mlflow_required: MlflowRequired = False,
     home: HomeFolder = None,
     store: StoreUrl = None,
     as_json: AsJson = False,
@@ -47,10 +63,16 @@ def audit(
     """Run an audit and write its reports and its verdict."""
     from dosimeter.cli.display import print_json, reporting
     from dosimeter.core.result import VERDICT_EXIT
+    from dosimeter.report.step_summary import audit_summary
     from dosimeter.study.engine import engine_named
     from dosimeter.study.run import run_study
 
+    if mlflow or mlflow_required:
+        from dosimeter.tracking.mlflow import check_installed
+
+        check_installed()
     study = read_spec(spec, trust)
+    add_summary(summary, lambda: "")  # one that cannot be written is noticed before anything runs
     making = engine_named(engine.value, address=address)
     state = open_home(home)
     runs = open_store(state, store)
@@ -67,8 +89,13 @@ def audit(
         )
     folder = runs.find(outcome.run).out
     code = VERDICT_EXIT[outcome.verdict]
+    add_summary(summary, lambda: audit_summary(outcome, folder))
+    tracked: dict[str, Any] = {}
+    if mlflow or mlflow_required:
+        said, code = log_to_mlflow(outcome, folder, mlflow_uri, code=code, required=mlflow_required)
+        tracked = {"mlflow": said}
     if as_json:
-        print_json({**outcome.model_dump(mode="json"), "out": str(folder), "exit_code": code})
+        print_json({**outcome.model_dump(mode="json"), "out": str(folder), "exit_code": code, **tracked})
     else:
         print_outcome(outcome, folder)
     return code

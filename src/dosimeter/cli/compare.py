@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dosimeter.cli.options import AsJson, HomeFolder, StoreUrl, open_home, open_store_to_read
+from dosimeter.cli.options import (
+    AsJson,
+    HomeFolder,
+    StoreUrl,
+    SummaryFile,
+    add_summary,
+    open_home,
+    open_store_to_read,
+)
 
 if TYPE_CHECKING:
     from dosimeter.study.differences import RunComparison
@@ -27,12 +35,14 @@ def compare(
             "--metric", metavar="NAME", help="Compare only this metric; may be repeated (default: all)."
         ),
     ] = None,
+    summary: SummaryFile = None,
     home: HomeFolder = None,
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> int:
     """Compare two runs of the same audit."""
     from dosimeter.cli.display import print_json
+    from dosimeter.report.step_summary import comparison_summary
     from dosimeter.study.compare_runs import compare_runs
     from dosimeter.study.saved import saved_outcome
 
@@ -41,6 +51,7 @@ def compare(
     )
     found = compare_runs(earlier, later, tolerance=tolerance, metrics=metric or ())
     code = found.exit_code(fail_if_worse=fail_if_worse)
+    add_summary(summary, lambda: comparison_summary(found))
     if as_json:
         print_json({**found.model_dump(mode="json"), "verdict": found.verdict, "exit_code": code})
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,30 @@ StoreUrl = Annotated[
         help="Database URL of the runs (default: SQLite in the state folder).",
     ),
 ]
+
+
+SummaryFile = Annotated[
+    Path | None,
+    typer.Option("--summary", help="Add the result as Markdown to this file, as CI services show it."),
+]
+
+
+def add_summary(path: Path | None, make: Callable[[], str]) -> None:
+    """Add what ``make`` gives to the file ``path``, if there is one.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    if path is None:
+        return
+    from dosimeter.report.step_summary import append_summary
+
+    try:
+        append_summary(path, make())
+    except OSError as error:
+        raise InputError(
+            f"cannot write the summary to {path}: {error.strerror}. Name another file with --summary."
+        ) from error
 
 
 def read_spec(path: Path | None, trust: bool) -> StudySpec:
