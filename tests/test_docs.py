@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 import dosimeter
 from dosimeter.cli import app
 from dosimeter.core.registry import catalogue, load
+from dosimeter.server.spec import load_service
 from dosimeter.study.spec import StudySpec, load_spec
 from dosimeter.targets.spec import TargetSpec
 
@@ -131,6 +132,10 @@ def test_the_spec_in_the_readme_has_ten_lines_and_the_script_five():
 @pytest.mark.parametrize("block", written_in("yaml"))
 def test_specs_are_valid(block: Block, tmp_path: Path, plugin_example: str):
     given = yaml.safe_load(block.text)
+    if "server" in given:
+        (tmp_path / "service.yaml").write_text(block.text)
+        load_service(tmp_path / "service.yaml")
+        return
     assert set(given) <= set(StudySpec.model_fields)
     if "policy" in given and "attacks" not in given:
         given["attacks"] = sorted({key.partition(".")[0] for key in given["policy"]})

@@ -107,6 +107,35 @@ def test_a_service_behind_http(folder: Path, service: str):
     assert not any(b"a key of the test" in path.read_bytes() for path in kept if path.is_file())
 
 
+@pytest.mark.skipif(importlib.util.find_spec("uvicorn") is None, reason="needs the extra 'server'")
+def test_an_encoder_as_a_service(folder: Path):
+    pytest.importorskip("torch")
+    import httpx
+
+    path = folder / "examples" / "encoder_service.yaml"
+    text = path.read_text()
+    assert "port: 8787" in text
+    path.write_text(text.replace("port: 8787", "port: 0"))
+    made = CliRunner().invoke(app, ["serve", "examples/encoder_service.yaml", "--new-key", "alice", "--json"])
+    headers = {"Authorization": f"Bearer {json.loads(made.stdout)['key']}"}
+    command = [sys.executable, "-c", "from dosimeter.cli import main; main()", "serve", str(path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            shown = ""
+            while "returns: embedding" not in shown:
+                line = process.stdout.readline()
+                assert line, shown
+                shown += line
+            body = re.search(r"-d '(.*)'$", shown, re.MULTILINE)[1]
+            asked = httpx.post(re.search(r"http://\S+/embed", shown)[0], content=body, headers=headers)
+            assert [len(vector) for vector in asked.json()["embeddings"]] == [64]
+            process.terminate()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+
+
 def test_recorded_answers_need_no_torch(folder: Path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

@@ -143,7 +143,7 @@ def _announce(spec: ServiceSpec, service: Service, address: str, as_json: bool) 
     from dosimeter.cli.display import print_entry, print_json, print_text
     from dosimeter.loading.sources import size_text
     from dosimeter.report.wording import number_text
-    from dosimeter.server.greeting import curl_line, target_snippet
+    from dosimeter.server.greeting import curl_line, target_snippet, target_yaml
 
     target, limits = service.target, spec.server
     names = [key.name for key in service.keys.list() if key.revoked_at is None]
@@ -174,7 +174,7 @@ def _announce(spec: ServiceSpec, service: Service, address: str, as_json: bool) 
     print_text("Ask it (export DOSIMETER_KEY=... first):")
     print(f"  {curl_line(target, address)}")
     print_text("Attack it, as the target of an audit spec:")
-    print("\n".join(f"  {line}" for line in target_snippet(target, address, as_yaml=True).splitlines()))
+    print("\n".join(f"  {line}" for line in target_yaml(target, address).splitlines()))
     _flush()
 
 

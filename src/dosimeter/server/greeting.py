@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal, overload
+from typing import Any
 
 import numpy as np
 import yaml
@@ -31,12 +31,8 @@ def curl_line(target: Target, address: str) -> str:
     )
 
 
-@overload
-def target_snippet(target: Target, address: str) -> dict[str, Any]: ...
-@overload
-def target_snippet(target: Target, address: str, *, as_yaml: Literal[True]) -> str: ...
-def target_snippet(target: Target, address: str, *, as_yaml: bool = False) -> dict[str, Any] | str:
-    """The ``target`` of an audit spec that asks the service at ``address``, as values or as YAML."""
+def target_snippet(target: Target, address: str) -> dict[str, Any]:
+    """The ``target`` of an audit spec that asks the service at ``address``."""
     snippet: dict[str, Any] = {
         "kind": "http",
         "url": f"{address}/embed",
@@ -49,6 +45,9 @@ def target_snippet(target: Target, address: str, *, as_yaml: bool = False) -> di
     }
     if isinstance(target, RecordedTarget) and np.asarray(target.answers).dtype == np.float64:
         snippet["dtype"] = "float64"
-    if as_yaml:
-        return yaml.safe_dump({"target": snippet}, sort_keys=False, width=200)
     return snippet
+
+
+def target_yaml(target: Target, address: str) -> str:
+    """:func:`target_snippet` as it stands in a spec."""
+    return yaml.safe_dump({"target": target_snippet(target, address)}, sort_keys=False, width=200)

@@ -209,6 +209,7 @@ def _server(app: Any, settings: ServerSettings) -> uvicorn.Server:
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",  # strangers who speak no HTTP are not worth a line each
         access_log=False,
         server_header=False,
         proxy_headers=False,
