@@ -25,7 +25,7 @@ def prompts(classes: Sequence[str], template: str = TEMPLATE) -> list[str]:
         raise InputError(
             f"expected a template with {{}} for the class, as in '{TEMPLATE}', but got '{template}'."
         )
-    return [template.format(name) for name in classes]
+    return [template.replace("{}", name) for name in classes]
 
 
 def zero_shot_labels(images: np.ndarray, texts: np.ndarray) -> np.ndarray:
