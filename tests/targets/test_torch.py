@@ -266,3 +266,11 @@ def test_resizing_first_used_in_inference_mode_can_be_differentiated_later():
     images = torch.rand(1, 3, 37, 37, requires_grad=True)
     preprocess(images).sum().backward()
     assert images.grad is not None
+
+
+def test_a_target_answers_alike_after_crossing_to_another_process():
+    import pickle
+
+    target = TorchTarget(nn.Sequential(nn.Flatten(), nn.Linear(48, 3)), name="linear", returns="embedding")
+    images = np.arange(2 * 48, dtype=np.uint8).reshape(2, 4, 4, 3)
+    assert np.array_equal(pickle.loads(pickle.dumps(target)).answer(images), target.answer(images))

@@ -255,6 +255,11 @@ class TorchTarget(Target):
             ) from error
         return answers_from(outputs, self.returns)[: len(records)]
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # In another process the same weights lie elsewhere.
+        self.__dict__.update(state)
+        self._state = self._weights_state()
+
     def _weights_state(self) -> tuple[tuple[int, int], ...]:
         """Address and version of everything in the ``state_dict``, which itself takes ten times as long to make."""
         state = []

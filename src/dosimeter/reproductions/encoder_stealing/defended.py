@@ -22,7 +22,7 @@ from dosimeter.reproductions.encoder_stealing.relations import TARGET, Judged
 
 #: The strengths that the specification asks about, and one at which nothing is left to steal.
 NAMED = ("top-k 25 %", "rounding 1", "noise 0.5")
-STRONGEST = "noise 32"
+STRONGEST = "noise 100"
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ def defences(
         "rounding 1": FeatureRounding(decimals=1, unit=True),
         "noise 0.5": FeatureNoise(rho=0.5),
         "noise 8": FeatureNoise(rho=8),
-        STRONGEST: FeatureNoise(rho=32),
+        STRONGEST: FeatureNoise(rho=100),
         **(more or {}),
     }
     found = []
@@ -129,7 +129,7 @@ def defence_claims(costs: Mapping[str, Toll], judged: Judged) -> list[Claim]:
         ),
         Claim(
             "ruin-together",
-            f"noise of 32 vector lengths: the smaller of honest users' ({ruin.honest:.2f}) and thief's loss "
+            f"noise of 100 vector lengths: the smaller of honest users' ({ruin.honest:.2f}) and thief's loss "
             f"({ruin.thief:.2f}) of accuracy",
             min(ruin.honest, ruin.thief),
             ">=",

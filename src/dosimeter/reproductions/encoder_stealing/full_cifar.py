@@ -60,7 +60,7 @@ def measure(seed: int, cache: Path) -> Measured:
     start = derive_seed(seed, "stolen")
     arms = [
         Arm("stolen", whole, RECIPE, start),
-        Arm("no-augmentation", whole, RECIPE.model_copy(update={"augmentation_weight": 0.0}), start),
+        Arm("no augmentation", whole, RECIPE.model_copy(update={"augmentation_weight": 0.0}), start),
         Arm("out-of-domain", buy(oracle, resize(np.asarray(fashion.inputs), 32)), RECIPE, start),
         Arm("other photographs", buy(oracle, crops), RECIPE, start),
         Arm("permuted", whole.permuted(rng(seed, "permuted")), RECIPE, start),

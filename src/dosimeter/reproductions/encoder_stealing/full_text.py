@@ -50,7 +50,7 @@ def measure(seed: int, cache: Path) -> Measured:
     arms = [
         Arm("stolen", whole, RECIPE, start),
         Arm("1000 queries", fewer, RECIPE, start),
-        Arm("no-augmentation", whole, RECIPE.model_copy(update={"augmentation_weight": 0.0}), start),
+        Arm("no augmentation", whole, RECIPE.model_copy(update={"augmentation_weight": 0.0}), start),
         Arm("permuted", whole.permuted(rng(seed, "permuted")), RECIPE, start),
         Arm(UNTRAINED, whole, None, derive_seed(seed, "untrained")),
     ]
@@ -69,7 +69,7 @@ def measure(seed: int, cache: Path) -> Measured:
     return Measured(
         claims=[
             *relations.in_domain_claims(judged, "stolen"),
-            *relations.budget_claims(judged, "1000 queries", "stolen", QUERIES, 1000),
+            relations.budget_claim(judged, 1000, QUERIES, 1),
             *relations.control_claims(judged, "permuted", None),
         ],
         tables=relations.copies_tables(judged, "Copies of the sentence encoder", "text-copies"),
