@@ -136,6 +136,8 @@ def test_specs_are_valid(block: Block, tmp_path: Path, plugin_example: str):
         (tmp_path / "service.yaml").write_text(block.text)
         load_service(tmp_path / "service.yaml")
         return
+    if {"jobs", "include"} & set(given):
+        return  # of a CI service; tests/test_continuous_integration.py speaks of those
     assert set(given) <= set(StudySpec.model_fields)
     if "policy" in given and "attacks" not in given:
         given["attacks"] = sorted({key.partition(".")[0] for key in given["policy"]})
