@@ -22,7 +22,7 @@ from dosimeter.targets.torch import Preprocessing, TorchTarget
 
 SIZE, WIDTH = 8, 16
 RECIPE = Recipe(steps=60, optimizer="adam", learning_rate=5e-3, schedule="cosine")
-HEADS = HeadRecipe(hidden=(64,), learning_rate=3e-3, batch_size=64, epochs=20)
+HEADS = HeadRecipe(hidden=(64,), learning_rate=3e-3, batch_size=64, epochs=100)
 
 
 @lru_cache(maxsize=1)

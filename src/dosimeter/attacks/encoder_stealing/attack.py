@@ -121,7 +121,10 @@ class EncoderStealing(Attack):
             raise ValueError("stop_gain compares one budget with the next, so it needs budgets")
         if self.selection == "disagreement" and not self.budgets:
             raise ValueError("selection disagreement learns from earlier purchases, so it needs budgets")
-        prompts([], self.template)
+        try:
+            prompts([], self.template)
+        except InputError as error:
+            raise ValueError(str(error)) from None
         tower = self.text_tower
         if tower is not None and (tower.modality, tower.returns) != ("text", "embedding"):
             raise ValueError(

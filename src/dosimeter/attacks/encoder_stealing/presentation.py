@@ -67,7 +67,8 @@ def _verdict(found: Spoils, shares: dict[str, Share | None]) -> tuple[Verdict, s
     known = [share for share in shares.values() if share is not None]
     if not known:
         return "undetermined", (
-            "on no task is the target better than an untrained network, so there is nothing to recover; give a harder task"
+            "on no task is the target, answering as it does, better than an untrained network, so there is nothing to "
+            "recover; give tasks that suit it, or see what a defence left of its vectors"
         )
     if max(share.low for share in known) > found.attack.tolerated:
         return "fail", None

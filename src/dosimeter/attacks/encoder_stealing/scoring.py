@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -103,10 +104,17 @@ class TaskScores:
 def _resampled(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> Share:
     """``statistic`` of the column means of ``values`` (m, columns), with whole rows resampled 2,000 times."""
     m = len(values)
-    counts = np.random.default_rng(0).multinomial(m, np.full(m, 1 / m), size=2000)
-    draws = statistic(counts @ values / m)
+    draws = statistic(_resamples(m) @ values / m)
     low, high = np.quantile(draws, [0.025, 0.975])
     return Share(float(statistic(values.mean(0))), float(low), float(high), m)
+
+
+@lru_cache(maxsize=2)
+def _resamples(m: int) -> np.ndarray:
+    """(2000, m) how often each of ``m`` rows is in each resample; kept, since drawing them takes most of the time."""
+    counts = np.random.default_rng(0).multinomial(m, np.full(m, 1 / m), size=2000).astype(np.uint16)
+    counts.flags.writeable = False
+    return counts
 
 
 def score_task(
