@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dosimeter.cli.options import (
+    Artifacts,
     AsJson,
     HomeFolder,
     Spec,
@@ -16,6 +18,7 @@ from dosimeter.cli.options import (
     SummaryFile,
     Trust,
     add_summary,
+    open_artifacts,
     open_home,
     open_store,
     read_spec,
@@ -58,6 +61,7 @@ def audit(
     mlflow_required: MlflowRequired = False,
     home: HomeFolder = None,
     store: StoreUrl = None,
+    artifacts: Artifacts = None,
     as_json: AsJson = False,
 ) -> int:
     """Run an audit and write its reports and its verdict."""
@@ -74,9 +78,9 @@ def audit(
     study = read_spec(spec, trust)
     add_summary(summary, lambda: "")  # one that cannot be written is noticed before anything runs
     making = engine_named(engine.value, address=address)
+    remote = open_artifacts(artifacts)
     state = open_home(home)
-    runs = open_store(state, store)
-    with reporting():
+    with closing(open_store(state, store)) as runs, reporting():
         outcome = run_study(
             study,
             out=out,
@@ -86,8 +90,9 @@ def audit(
             jobs=jobs,
             threads=threads,
             fresh=fresh,
+            artifacts=remote,
         )
-    folder = runs.find(outcome.run).out
+        folder = runs.find(outcome.run).out
     code = VERDICT_EXIT[outcome.verdict]
     add_summary(summary, lambda: audit_summary(outcome, folder))
     tracked: dict[str, Any] = {}
@@ -95,14 +100,16 @@ def audit(
         said, code = log_to_mlflow(outcome, folder, mlflow_uri, code=code, required=mlflow_required)
         tracked = {"mlflow": said}
     if as_json:
-        print_json({**outcome.model_dump(mode="json"), "out": str(folder), "exit_code": code, **tracked})
+        kept = {} if remote is None else {"artifacts": remote.of(outcome.run)}
+        document = {**outcome.model_dump(mode="json"), "out": str(folder), "exit_code": code}
+        print_json({**document, **kept, **tracked})
     else:
-        print_outcome(outcome, folder)
+        print_outcome(outcome, folder, None if remote is None else remote.of(outcome.run))
     return code
 
 
-def print_outcome(outcome: StudyOutcome, folder: Path) -> None:
-    """The verdict table, where the report lies, and the next step."""
+def print_outcome(outcome: StudyOutcome, folder: Path, artifacts: str | None = None) -> None:
+    """The verdict table, where the report lies, here and in a remote place, and the next step."""
     from dosimeter.cli.display import print_entry, print_table, verdict_line
     from dosimeter.report.wording import number_text, seconds_text
 
@@ -148,6 +155,8 @@ def print_outcome(outcome: StudyOutcome, folder: Path) -> None:
             print_entry("Why", f"{'; '.join(where)}: {reason}")
     print_entry("Cost", f"{number_text(bill.queries)} queries{limit}{took}")
     print_entry("Report", str(folder / "report.html"))
+    if artifacts is not None:
+        print_entry("Kept", artifacts)
     print_entry("Next", outcome.next_step)
 
 

@@ -11,6 +11,7 @@ import typer
 from dosimeter.core.errors import InputError
 
 if TYPE_CHECKING:
+    from dosimeter.report.remote import RemoteFolder
     from dosimeter.study.home import Home
     from dosimeter.study.spec import StudySpec
     from dosimeter.study.store import Store
@@ -59,6 +60,16 @@ def add_summary(path: Path | None, make: Callable[[], str]) -> None:
         ) from error
 
 
+Artifacts = Annotated[
+    str | None,
+    typer.Option(
+        "--artifacts",
+        envvar="DOSIMETER_ARTIFACTS",
+        help="URL (s3://, file://, ...) where reports and files of the run are put too, below its name.",
+    ),
+]
+
+
 def read_spec(path: Path | None, trust: bool) -> StudySpec:
     """The spec at ``path``, or the embedded example."""
     from dosimeter.study import example
@@ -82,6 +93,15 @@ def open_store(home: Home, url: str | None) -> Store:
     if url is None:
         ensure_writable_folder(home.folder, flag="--home")
     return Store(url or home.store_url)
+
+
+def open_artifacts(url: str | None) -> RemoteFolder | None:
+    """The place at ``url``; ``None`` if none is given."""
+    if url is None:
+        return None
+    from dosimeter.report.remote import RemoteFolder
+
+    return RemoteFolder(url)
 
 
 def open_store_to_read(home: Home, url: str | None) -> Store:

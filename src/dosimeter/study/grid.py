@@ -21,8 +21,13 @@ class GridCell:
     @property
     def folder(self) -> str:
         """A file name of this cell's own."""
-        readable = re.sub(r"[^A-Za-z0-9]+", "-", f"{self.cell.attack} {self.cell.defense} {self.cell.seed}")
-        return f"{readable[:60].strip('-')}-{content_hash(self.cell.label)[:6]}"
+        return folder_of(self.cell)
+
+
+def folder_of(cell: Cell) -> str:
+    """The file name of ``cell`` among all cells of a study; where its files are, below ``artifacts``."""
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", f"{cell.attack} {cell.defense} {cell.seed}")
+    return f"{readable[:60].strip('-')}-{content_hash(cell.label)[:6]}"
 
 
 def grid(spec: StudySpec) -> list[GridCell]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dosimeter.core.errors import InputError
 from dosimeter.core.files import ensure_writable_folder, remove_partials
@@ -29,6 +30,9 @@ from dosimeter.study.spec import StudySpec
 from dosimeter.study.store import RunRecord, Store, new_identifier
 from dosimeter.study.threads import pinned
 
+if TYPE_CHECKING:
+    from dosimeter.report.remote import RemoteFolder
+
 _A_DAY = 86_400.0
 
 logger = logging.getLogger(__name__)
@@ -45,6 +49,7 @@ def run_study(
     threads: int = 1,
     fresh: bool = False,
     materials: Materials | None = None,
+    artifacts: RemoteFolder | None = None,
 ) -> StudyOutcome:
     """Run ``spec``, or finish the unfinished run of it, and write its reports.
 
@@ -57,12 +62,16 @@ def run_study(
         threads: that a cell computes with. One is fastest where tensors are small, and more change the last digits; a run
             that computed with another number is not resumed.
         fresh: begin anew even if there is an unfinished run.
+        artifacts: where reports and files of cells are put beside ``out``, in a folder called like the run.
         materials: of ``spec``, where they are there already; those without a spec need ``jobs=1``.
 
     Raises:
         SpecError, InputError: nothing can run; nothing was asked.
         StoreError: the store failed; what was finished is kept.
+        UploadError: nothing could be put into ``artifacts``; the run is finished and kept.
     """
+    if artifacts is not None:
+        artifacts.check()
     home = home or Home.default()
     ensure_writable_folder(home.folder, flag="--home")
     reports = out or Path("dosimeter-runs")
@@ -96,7 +105,7 @@ def run_study(
                 threads=threads,
                 out=out,
             )
-        return _Sitting(planned, run, home, store, engine, jobs, materials).finish()
+        return _Sitting(planned, run, home, store, engine, jobs, materials).finish(artifacts)
 
 
 def _resume(
@@ -167,7 +176,7 @@ class _Sitting:
         """Time worked on the run so far, over all sittings."""
         return self.run.seconds + time.monotonic() - self.began
 
-    def finish(self) -> StudyOutcome:
+    def finish(self, artifacts: RemoteFolder | None) -> StudyOutcome:
         from dosimeter.report.write import write_reports
 
         self._work()
@@ -182,9 +191,22 @@ class _Sitting:
             lost=ledger.lost,
         )
         ledger.close()
-        write_reports(outcome, self.run.out)
+        reports = write_reports(outcome, self.run.out)
+        if artifacts is not None:
+            self._send(outcome, reports, artifacts)
         self.store.finish(self.run.id, outcome)
         return outcome
+
+    def _send(self, outcome: StudyOutcome, reports: list[Path], artifacts: RemoteFolder) -> None:
+        """Before the run is marked as finished, so that a killed one is resumed and sends; after a failure it is finished."""
+        from dosimeter.report.keep import send
+        from dosimeter.report.remote import UploadError
+
+        try:
+            send(outcome, reports, self.run.out, artifacts)
+        except UploadError:
+            self.store.finish(self.run.id, outcome)
+            raise
 
     def _work(self) -> None:
         bench = Bench(self.planned.spec, self.home, self.run.id, self.run.out, self.run.threads)
