@@ -132,8 +132,8 @@ def test_alignment_teaches_lengths_which_contrast_alone_does_not(images):
 
 def test_a_wrong_width_and_a_loss_that_explodes_are_said(images):
     views = bought(images)
-    with pytest.raises(InputError, match="vectors of length 5, the service of length 6"):
+    with pytest.raises(InputError, match=r"vectors of length 5, the service of length 6"):
         contrastive_steal(views, SmallConvNet((8,), 5, 8, seed=0), ImageViews(8), RECIPE, seed=0)
     broken = BoughtViews(views.rows, views.vectors * torch.nan)
-    with pytest.raises(InputError, match="by contrast diverged with learning rate 0.003. Choose a smaller"):
+    with pytest.raises(InputError, match=r"by contrast diverged with learning rate 0.003. Choose a smaller"):
         contrastive_steal(broken, SmallConvNet((8,), 6, 8, seed=0), ImageViews(8), RECIPE, seed=0)

@@ -92,9 +92,7 @@ def test_gradients_are_finite_at_distance_zero_and_for_an_output_of_zeros(kind):
     assert torch.isfinite(outputs.grad).all()
 
 
-@pytest.mark.parametrize(
-    ("kind", "same", "opposite"), [("euclidean", 0, 2), ("l1", 0, 4), ("cosine", -1, 1)]
-)
+@pytest.mark.parametrize(("kind", "same", "opposite"), [("euclidean", 0, 2), ("l1", 0, 4), ("cosine", -1, 1)])
 def test_distances_have_the_range_that_they_claim(kind, same, opposite):
     vectors = torch.full((2, 4), 0.5)
     outputs = torch.stack([3 * vectors[0], -7 * vectors[1]])

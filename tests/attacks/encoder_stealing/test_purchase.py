@@ -87,7 +87,7 @@ def test_answers_that_cannot_be_learned_are_refused(images, change, message):
 def test_a_length_that_changes_from_call_to_call_is_refused(images):
     oracle = Oracle(pretender(changed(lambda n, v: v if n < 20 else v[:4]), batch_size=20))
     buy(oracle, images[:20])
-    with pytest.raises(TargetError, match="'pretender'.*(4|6)"):
+    with pytest.raises(TargetError, match=r"'pretender'.*(4|6)"):
         buy(oracle, images[20:])
 
 
@@ -104,7 +104,7 @@ def test_a_purchase_that_failed_is_not_paid_twice(images, tmp_path):
 
 @pytest.mark.parametrize("nothing", [np.empty((0, 8, 8, 3), np.uint8), []])
 def test_no_inputs_are_refused(nothing):
-    with pytest.raises(InputError, match="needs surrogate inputs, but got none.*data.public"):
+    with pytest.raises(InputError, match=r"needs surrogate inputs, but got none.*data.public"):
         buy(Oracle(pretender(linear)), nothing)
 
 
@@ -202,7 +202,7 @@ def test_noise_that_leaves_inputs_apart_is_measured_without_doubt(images):
 
 
 def test_one_input_cannot_probe(images):
-    with pytest.raises(InputError, match="at least 2 inputs, but got 1"):
+    with pytest.raises(InputError, match=r"at least 2 inputs, but got 1"):
         probe(Oracle(pretender(linear)), images[:1])
 
 

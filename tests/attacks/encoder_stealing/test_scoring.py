@@ -192,8 +192,8 @@ def test_a_task_needs_labels_and_equal_classes():
     whole = data(20)
     without = Dataset("bare", "table", whole.inputs)
     for train, test in ((without, whole), (whole, without)):
-        with pytest.raises(InputError, match="task 't' needs labels, but data 'bare' has none"):
+        with pytest.raises(InputError, match=r"task 't' needs labels, but data 'bare' has none"):
             Task("t", train, test)
-    with pytest.raises(InputError, match="other classes for training than for testing"):
+    with pytest.raises(InputError, match=r"other classes for training than for testing"):
         Task("t", whole, data(20, classes=2))
     assert Task("t", whole, whole).classes == 3

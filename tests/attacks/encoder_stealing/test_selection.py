@@ -72,7 +72,7 @@ def test_random_choice_is_new_distinct_and_seeded(bought):
     ],
 )
 def test_more_than_there_is_cannot_be_chosen(choose):
-    with pytest.raises(InputError, match="at most the 3 inputs that are left to buy, but 4 are wanted"):
+    with pytest.raises(InputError, match=r"at most the 3 inputs that are left to buy, but 4 are wanted"):
         choose(4, np.array([0, 2]))
 
 

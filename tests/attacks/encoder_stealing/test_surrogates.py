@@ -58,10 +58,12 @@ def test_large_image_surrogates_give_the_width_and_have_the_published_size(name,
 
 
 def test_the_stem_of_the_published_surrogate_is_for_small_images():
-    network = surrogate("resnet-34", width=1024, seed=0, match="pool").eval()
+    network = surrogate("resnet-34", width=1024, seed=0, match=r"pool").eval()
     with torch.no_grad():
         maps = network.body(IMAGES[:1])
-    assert maps.shape == (1, 512, 4, 4), "32 pixels lose a factor of 8, as without max-pool and stride in the stem"
+    assert maps.shape == (1, 512, 4, 4), (
+        "32 pixels lose a factor of 8, as without max-pool and stride in the stem"
+    )
     # The published way for CLIP: averages over the upper and the lower half, 2 x 512 = 1024 numbers, no further weights.
     vector = outputs(network, IMAGES[:1])
     expected = torch.stack([maps[:, :, :2].mean((2, 3)), maps[:, :, 2:].mean((2, 3))], dim=2).flatten(1)
@@ -135,22 +137,22 @@ def test_factories_that_do_not_work(mine, name, message):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(InputError, match="no surrogate 'resnet-99'; there are small-conv, .*resnet-34.*word-tran.*file.py:f"):  # fmt: skip
+    with pytest.raises(InputError, match=r"no surrogate 'resnet-99'; there are small-conv, .*resnet-34.*word-tran.*file.py:f"):  # fmt: skip
         surrogate("resnet-99", width=5, seed=0)
 
 
 def test_a_width_that_channels_do_not_divide():
-    with pytest.raises(InputError, match="resnet-18 has 512 channels, which do not divide the width 768.*linear"):  # fmt: skip
-        surrogate("resnet-18", width=768, seed=0, match="pool")
+    with pytest.raises(InputError, match=r"resnet-18 has 512 channels, which do not divide the width 768.*linear"):  # fmt: skip
+        surrogate("resnet-18", width=768, seed=0, match=r"pool")
 
 
 @pytest.mark.parametrize("name", ["small-conv", "resnet-20", "word-transformer", "mine.py:Mine"])
 def test_pooling_is_not_silently_something_else(name):
     with pytest.raises(InputError, match=f"only resnet-18, resnet-34, resnet-50 reach.*not '{name}'"):
-        surrogate(name, width=128, seed=0, match="pool")
+        surrogate(name, width=128, seed=0, match=r"pool")
 
 
 def test_large_networks_name_the_extra_they_need(monkeypatch):
     monkeypatch.setitem(sys.modules, "monai.networks", None)
-    with pytest.raises(MissingExtra, match="surrogate resnet-34.*images"):
+    with pytest.raises(MissingExtra, match=r"surrogate resnet-34.*images"):
         surrogate("resnet-34", width=512, seed=0)

@@ -36,7 +36,9 @@ def test_numbers_of_records_are_limits_and_classes_stay_in_proportion(tmp_path):
     assert np.bincount(task.train.labels).min() >= 8
     (whole,) = tasks_from_spec(["digits"], tmp_path)
     rest = {content_hash(record) for record in whole.test.inputs}
-    assert all(content_hash(record) in rest for record in task.test.inputs), "test records that were train records"
+    assert all(content_hash(record) in rest for record in task.test.inputs), (
+        "test records that were train records"
+    )
 
 
 def test_a_path_is_relative_to_the_spec(tmp_path):
@@ -47,7 +49,7 @@ def test_a_path_is_relative_to_the_spec(tmp_path):
 
 @pytest.mark.parametrize("given", [None, [], "digits", {"data": "digits"}, 3])
 def test_what_is_no_list_of_tasks(given, tmp_path):
-    with pytest.raises(SettingsError, match="tasks: must be a list of labelled data sets"):
+    with pytest.raises(SettingsError, match=r"tasks: must be a list of labelled data sets"):
         tasks_from_spec(given, tmp_path)
 
 

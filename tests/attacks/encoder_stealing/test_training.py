@@ -74,9 +74,10 @@ def test_equal_seeds_give_equal_bits_and_torchs_generator_stays_as_it_was(images
 
 def test_another_start_gives_another_copy(images):
     bought, recipe = purchase(images), Recipe(steps=3, **ADAM)
-    assert steal(bought, conv(0), ImageViews(8), recipe, seed=0).digest != steal(
-        bought, conv(1), ImageViews(8), recipe, seed=0
-    ).digest
+    assert (
+        steal(bought, conv(0), ImageViews(8), recipe, seed=0).digest
+        != steal(bought, conv(1), ImageViews(8), recipe, seed=0).digest
+    )
 
 
 # What the surrogate is fed
@@ -135,7 +136,7 @@ def _evaluating(network):
 
 
 def test_without_weight_no_view_is_made(images):
-    class None_(ImageViews):  # noqa: N801
+    class None_(ImageViews):
         def augmented(self, rows):
             raise AssertionError("a view was made")
 

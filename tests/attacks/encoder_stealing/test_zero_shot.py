@@ -35,5 +35,5 @@ def test_the_nearest_text_by_angle_whatever_the_lengths():
 
 
 def test_towers_of_two_models_are_refused():
-    with pytest.raises(InputError, match="length 4, the text tower of length 5.*two towers of one model"):
+    with pytest.raises(InputError, match=r"length 4, the text tower of length 5.*two towers of one model"):
         zero_shot_labels(np.ones((2, 4)), np.ones((3, 5)))
