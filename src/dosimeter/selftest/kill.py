@@ -1,8 +1,9 @@
 """Kills an audit with SIGKILL again and again and examines what is left: ``dosimeter selftest kill``.
 
-The audit attacks a loopback service that remembers every word it was asked, in worker processes, under a budget. It is
-killed while it starts, while queries are in flight, between cells and while reports are written; sometimes the command
-alone, sometimes its workers with it. Then it is left to end, and compared with a run that nobody disturbed.
+The audit attacks a loopback service that remembers every word it was asked, in worker processes or on a Ray cluster of
+its own, under a budget. It is killed while it starts, while queries are in flight, between cells and while reports are
+written; sometimes the command alone, sometimes its workers with it. Then it is left to end, and compared with a run on
+this machine that nobody disturbed. No process that it started may outlive it for long.
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ _QUERIES = len(_SEEDS) * _BATCHES * _BATCH_SIZE
 _DELAY_SECONDS = 0.01
 _LONGEST_SECONDS = 300.0
 _COMMAND = "from dosimeter.cli import main; main()"
+_ORPHANS_SECONDS = 15.0
 
 
-def run(kills: int = 10, seed: int = 0) -> SelftestReport:
-    """Kill an audit ``kills`` times at moments drawn from ``seed``; needs no network and no framework.
+def run(kills: int = 10, seed: int = 0, engine: str = "local") -> SelftestReport:
+    """Kill an audit on ``engine`` ``kills`` times at moments drawn from ``seed``; needs no network and no framework.
 
     Raises:
         DosimeterError: Dosimeter's own sources changed meanwhile, so no run could be resumed.
@@ -61,7 +63,7 @@ def run(kills: int = 10, seed: int = 0) -> SelftestReport:
         spec = _write_spec(place, service.port, kills)
         undisturbed = _Audit(place / "undisturbed", spec, place)
         expected = undisturbed.finish()
-        audit = _Audit(place / "disturbed", spec, place)
+        audit = _Audit(place / "disturbed", spec, place, engine)
         service.asked.clear()
         seen = _Observations(audit, service, spec)
         rng = random.Random(seed)
@@ -71,6 +73,7 @@ def run(kills: int = 10, seed: int = 0) -> SelftestReport:
                     seen.kills += 1
                     seen.look()
                 bar.advance()
+        seen.orphans = _processes_in(place, patience_seconds=_ORPHANS_SECONDS)
         outcome = audit.finish()
         seen.look()
         if code_version.__wrapped__() != sources:
@@ -115,13 +118,15 @@ seeds: {list(_SEEDS)}
 class _Audit:
     """One audit with a state folder and an output folder of its own, in processes that may be killed."""
 
-    def __init__(self, folder: Path, spec: Path, plugin: Path) -> None:
+    def __init__(self, folder: Path, spec: Path, plugin: Path, engine: str = "local") -> None:
         self.home, self.out = Home(folder / "home"), folder / "out"
         self._command = [sys.executable, "-c", _COMMAND, "audit", str(spec), "--out", str(self.out)]
-        self._command += ["--home", str(self.home.folder), "--json"]
+        self._command += ["--home", str(self.home.folder), "--engine", engine, "--json"]
         path = [str(plugin / "plugin"), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
-        self._environment.pop("DOSIMETER_STORE", None)
+        for name in ("DOSIMETER_STORE", "DOSIMETER_ARTIFACTS"):
+            self._environment.pop(name, None)
+        self._folder = plugin
 
     def _start(self, **options: int) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -129,6 +134,7 @@ class _Audit:
             env=self._environment,
             text=True,
             start_new_session=True,
+            cwd=self._folder,  # by which its processes are known
             stderr=subprocess.DEVNULL,
             **options,
         )
@@ -172,6 +178,23 @@ class _Audit:
                 return 0
 
 
+def _processes_in(folder: Path, *, patience_seconds: float) -> list[int]:
+    """Processes at work in ``folder`` that do not end by themselves; none where the system has no ``/proc``."""
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                here = (process / "cwd").readlink().is_relative_to(folder)
+            except OSError:  # gone, or somebody else's
+                continue
+            if here:
+                found.append(int(process.name))
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
+
+
 def _moments(
     audit: _Audit, service: WordService, kills: int, rng: random.Random
 ) -> list[Callable[[float], bool]]:
@@ -209,6 +232,7 @@ class _Observations:
         self.unreadable: list[str] = []
         self.torn: list[str] = []
         self.paid_again: list[str] = []
+        self.orphans: list[int] = []
         self.used = self.lost = 0
         self._audit, self._service = audit, service
         written = load_yaml(spec)
@@ -313,6 +337,12 @@ def _judge(
         _case("store", "stays readable, with one run", not seen.unreadable, "; ".join(seen.unreadable)),
         _case("reports", "are whole or absent", not seen.torn, "; ".join(seen.torn)),
         _case("no remains", "leaves no temporary files", not partials, ", ".join(partials)),
+        _case(
+            "no orphans",
+            "leaves no processes",
+            not seen.orphans,
+            f"processes {', '.join(map(str, seen.orphans))} go on" if seen.orphans else "",
+        ),
     ]
 
 

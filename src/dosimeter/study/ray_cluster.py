@@ -190,7 +190,7 @@ def _reaped() -> Iterator[tuple[Path, Any]]:
     """A folder for a cluster, and a function that is told its processes; both end with this process, however it ends."""
     base = tempfile.gettempdir()
     place = Path(
-        tempfile.mkdtemp(prefix="dosimeter-", dir=base if len(base) < _LONGEST_FOLDER_NAME else "/tmp")
+        tempfile.mkdtemp(prefix="dosimeter-ray-", dir=base if len(base) < _LONGEST_FOLDER_NAME else "/tmp")
     )
     command = [sys.executable, "-I", "-S", str(Path(ray_reaper.__file__)), str(place)]
     # In a session of its own, so that it outlives a kill of this process's whole group.
