@@ -83,3 +83,22 @@ def attack(**settings: Any) -> EncoderStealing:
 
 def context(**settings: Any) -> Context:
     return Context(**{"public": public(), **settings})
+
+
+#: Too few updates to learn anything: for what does not depend on it.
+FAST: dict[str, Any] = {
+    "recipe": Recipe(steps=2, optimizer="adam", learning_rate=1e-3),
+    "heads": HeadRecipe(hidden=(8,), epochs=1),
+    "queries": 60,
+    "held_out": 20,
+}
+
+
+def few(n: int = 40) -> Task:
+    """The task with ``n`` records to train and to test on."""
+    whole = task()
+    return Task("digits", whole.train.take(range(n)), whole.test.take(range(n)))
+
+
+def fast(**settings: Any) -> EncoderStealing:
+    return attack(**{**FAST, "tasks": (few(),), **settings})
