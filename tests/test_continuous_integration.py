@@ -11,8 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
+
+from dosimeter.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "ci"
@@ -125,22 +129,41 @@ def bound(audit_folder: Path) -> Callable[[str], None]:
     return bound
 
 
-@pytest.mark.parametrize(
-    ("verdict", "undetermined", "code"),
-    [("pass", "fail", 0), ("fail", "warn", 1), ("undetermined", "fail", 2), ("undetermined", "warn", 0)],
-)
-def test_the_action_ends_as_the_audit_does(act, bound, verdict: str, undetermined: str, code: int):
+@pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("fail", 1), ("undetermined", 2)])
+def test_the_action_ends_as_the_audit_does(act, bound, verdict: str, code: int):
     bound(verdict)
-    found = act(undetermined=undetermined, args="--threads 1 --home 'state folder'")
+    found = act(args="--threads 1 --home 'state folder'")
     assert (found["verdict"], found["code"]) == (verdict, code), found["log"]
-    assert found["exit-code"] == str({"pass": 0, "fail": 1, "undetermined": 2}[verdict])
+    assert found["exit-code"] == str(code)
     assert found["report"] == "dosimeter-report"
     assert Path("dosimeter-report/report.sarif").exists()
     assert Path("state folder").is_dir()
     assert f"{verdict.title()}: words" in found["summary"]
     assert f"| `label-skew.skew {BOUNDS[verdict]}` | 0.75 " in found["summary"]
-    assert ("::warning::" in found["log"]) == (undetermined == "warn" and verdict == "undetermined")
     assert ("::error::" in found["log"]) == (code != 0)
+
+
+@pytest.mark.parametrize(
+    ("audit", "comparison", "undetermined", "code", "said"),
+    [
+        ("0", "", "fail", 0, "The audit holds."),
+        ("2", "", "warn", 0, "::warning::"),
+        ("1", "", "warn", 1, "::error::"),
+        ("0", "1", "fail", 1, "got worse"),
+        ("2", "1", "warn", 1, "got worse"),
+        ("1", "2", "warn", 1, "does not hold"),
+        ("0", "2", "warn", 0, "::warning::"),
+        ("0", "2", "fail", 2, "does not decide"),
+        ("1", "4", "fail", 4, "could not be completed"),
+        ("3", "", "warn", 3, "could not be completed"),
+    ],
+)
+def test_the_verdict_is_the_worse_of_audit_and_comparison(audit, comparison, undetermined, code, said):
+    values = {"AUDIT": audit, "COMPARISON": comparison, "UNDETERMINED": undetermined}
+    command = ["bash", "-eo", "pipefail", "-c", STEPS["Verdict"]["run"]]
+    done = subprocess.run(command, env={**os.environ, **values}, capture_output=True, text=True)
+    assert done.returncode == code
+    assert said in done.stdout
 
 
 def test_wrong_input_is_on_the_page_of_the_job(act):
@@ -164,43 +187,57 @@ def test_text_of_an_input_is_never_a_command(act):
 
 
 def test_what_got_worse_since_the_baseline_fails(act, bound, audit_folder: Path):
-    import numpy as np
-
     bound("pass")
     np.save(audit_folder / "labels.npy", np.array([0] * 30 + [1] * 30))
-    assert act(out="baseline")["code"] == 0
+    CliRunner().invoke(app, ["audit", "audit.yaml", "--out", "baseline"])
     np.save(audit_folder / "labels.npy", np.array([0] * 48 + [1] * 12))
     found = act(baseline="baseline/report.json", args="--fresh")
     assert (found["verdict"], found["comparison"], found["code"]) == ("pass", "fail", 1), found["log"]
     assert "got worse" in found["log"]
     assert "four of five" in found["summary"]
-    assert act(baseline="baseline/report.json", tolerance="0.5", args="--fresh")["code"] == 0
-    assert act(baseline="gone.json", args="--fresh")["code"] == 4
 
 
-def gitlab(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    (job,) = JOBS.values()
-    inputs = {name: str(given["default"]) for name, given in HEADER["spec"]["inputs"].items()}
-    given = {
-        key: re.sub(r"\$\[\[ inputs\.(\w+) \]\]", lambda m: inputs[m[1]], text)
-        for key, text in job["variables"].items()
-    }
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
-        ["sh", "-e", "-c", "\n".join(job["script"])],
-        cwd=folder,
-        env={
-            **os.environ,
-            **given,
-            "DOSIMETER_INSTALL": "",
-            **variables,
-            "PATH": path,
-            "OMP_NUM_THREADS": "1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
+@pytest.fixture
+def gitlab(tmp_path: Path) -> Callable[..., tuple[int, list[list[str]]]]:
+    """``gitlab(codes, variables)`` runs the script of the component; its exit code, and what ``dosimeter`` was called with.
+
+    In place of ``dosimeter`` stands a script that exits with ``codes`` one after the other.
+    """
+    stand_in = tmp_path / "bin" / "dosimeter"
+    stand_in.parent.mkdir()
+    stand_in.write_text(
+        "#!/bin/sh\n"
+        'for word in "$@"; do printf "%s\\n" "$word"; done >> calls; echo -- >> calls\n'
+        'code=$(head -n 1 codes); sed -i 1d codes; exit "$code"\n'
     )
+    stand_in.chmod(0o755)
+
+    def gitlab(*codes: int, **variables: str) -> tuple[int, list[list[str]]]:
+        (job,) = JOBS.values()
+        inputs = {name: str(given["default"]) for name, given in HEADER["spec"]["inputs"].items()}
+        given = {
+            key: re.sub(r"\$\[\[ inputs\.(\w+) \]\]", lambda m: inputs[m[1]], text)
+            for key, text in job["variables"].items()
+        }
+        (tmp_path / "codes").write_text("".join(f"{code}\n" for code in codes))
+        (tmp_path / "calls").write_text("")
+        done = subprocess.run(
+            ["sh", "-e", "-c", "\n".join(job["script"])],
+            cwd=tmp_path,
+            env={
+                **given,
+                "DOSIMETER_INSTALL": "",
+                **variables,
+                "PATH": f"{stand_in.parent}{os.pathsep}{os.environ['PATH']}",
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        calls = (tmp_path / "calls").read_text().split("--\n")[:-1]
+        return done.returncode, [call.splitlines() for call in calls]
+
+    return gitlab
 
 
 def test_the_component_names_its_inputs_and_no_others():
@@ -217,26 +254,37 @@ def test_the_component_names_its_inputs_and_no_others():
 
 
 @pytest.mark.parametrize(
-    ("verdict", "undetermined", "code"),
-    [("pass", "fail", 0), ("fail", "warn", 1), ("undetermined", "fail", 2), ("undetermined", "warn", 102)],
+    ("codes", "variables", "code"),
+    [
+        ([0], {}, 0),
+        ([1], {"DOSIMETER_UNDETERMINED": "warn"}, 1),
+        ([2], {}, 2),
+        ([2], {"DOSIMETER_UNDETERMINED": "warn"}, 102),
+        ([3], {"DOSIMETER_BASELINE": "b.json"}, 3),
+        ([0, 0], {"DOSIMETER_BASELINE": "b.json"}, 0),
+        ([0, 1], {"DOSIMETER_BASELINE": "b.json"}, 1),
+        ([2, 1], {"DOSIMETER_BASELINE": "b.json", "DOSIMETER_UNDETERMINED": "warn"}, 1),
+        ([1, 2], {"DOSIMETER_BASELINE": "b.json"}, 1),
+        ([0, 2], {"DOSIMETER_BASELINE": "b.json", "DOSIMETER_UNDETERMINED": "warn"}, 102),
+        ([0, 4], {"DOSIMETER_BASELINE": "b.json"}, 4),
+    ],
 )
-def test_the_component_ends_as_the_audit_does(audit_folder, bound, verdict, undetermined, code):
-    bound(verdict)
-    done = gitlab(audit_folder, DOSIMETER_UNDETERMINED=undetermined, DOSIMETER_ARGS="--home 'state folder'")
-    assert done.returncode == code, done.stderr
-    assert (audit_folder / "dosimeter-report" / "report.junit.xml").exists()
-    assert (audit_folder / "state folder").is_dir()
+def test_the_component_ends_as_audit_and_comparison_do(gitlab, codes, variables, code):
+    found, calls = gitlab(*codes, **variables)
+    assert found == code
+    assert calls[0] == ["audit", "audit.yaml", "--out", "dosimeter-report"]
+    assert len(calls) == len(codes)
+    if len(codes) == 2:
+        report = "dosimeter-report/report.json"
+        assert calls[1] == ["compare", "b.json", report, "--fail-if-worse", "--tolerance", "0"]
 
 
-def test_the_component_compares_with_a_baseline(audit_folder, bound):
-    import numpy as np
-
-    bound("pass")
-    np.save(audit_folder / "labels.npy", np.array([0] * 30 + [1] * 30))
-    assert gitlab(audit_folder, DOSIMETER_OUT="baseline").returncode == 0
-    np.save(audit_folder / "labels.npy", np.array([0] * 48 + [1] * 12))
-    done = gitlab(audit_folder, DOSIMETER_BASELINE="baseline/report.json", DOSIMETER_ARGS="--fresh")
-    assert done.returncode == 1, done.stderr
+def test_the_component_reads_arguments_as_a_shell_does_and_runs_none(gitlab):
+    found, calls = gitlab(0, DOSIMETER_ARGS="--home 'state folder' `touch x` $(touch x); touch x")
+    assert found == 0
+    words = ["--home", "state folder", "`touch", "x`", "$(touch", "x);", "touch", "x"]
+    assert calls == [["audit", "audit.yaml", "--out", "dosimeter-report", *words]]
+    assert gitlab(DOSIMETER_ARGS="--home 'x") == (4, [])
 
 
 def test_the_example_s_files_use_what_there_is():

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from dosimeter.cli.app import app
 from dosimeter.core.errors import MissingExtra
 from dosimeter.core.result import Artifact, Metric
-from dosimeter.report.write import write_reports
+from dosimeter.report.write import FORMATS, write_reports
 from dosimeter.study.outcome import Cell
 from dosimeter.tracking import mlflow as tracking
 from dosimeter.tracking.mlflow import TrackingError, log_outcome
@@ -75,6 +75,7 @@ def test_an_audit_is_a_run_and_every_cell_one_below_it(store, tmp_path):
     )
     (out / "artifacts" / "a").mkdir(parents=True)
     (out / "artifacts" / "a" / "copy.bin").write_bytes(b"x")
+    (out / "notes.txt").write_text("of somebody else")
     write_reports(ended, out)
     tracked = log_outcome(ended, out, uri=store)
     runs = {run.info.run_name: run for run in runs_in(store, "words")}
@@ -96,7 +97,7 @@ def test_an_audit_is_a_run_and_every_cell_one_below_it(store, tmp_path):
 
     client = MlflowClient(tracking_uri=store)
     logged = {item.path for item in client.list_artifacts(tracked.run_id, "reports")}
-    assert {"reports/report.html", "reports/report.json"} <= logged
+    assert logged == {f"reports/{name}" for name in FORMATS}
     assert {item.path for item in client.list_artifacts(first.info.run_id)} == {"artifacts", "result.json"}
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dosimeter.core.errors import DosimeterError, MissingExtra
+from dosimeter.report.write import FORMATS
 from dosimeter.study.outcome import CellOutcome, StudyOutcome
 
 if TYPE_CHECKING:
@@ -88,9 +89,9 @@ def _log(client: MlflowClient, outcome: StudyOutcome, folder: Path, experiment: 
         _log_batches(client, parent, {"target": outcome.target}, {f"bill.{k}": v for k, v in bill.items()})
         for done in outcome.cells:
             _log_cell(client, experiment_id, parent, outcome, done, folder)
-        for path in sorted(folder.iterdir()):
-            if path.is_file() and not path.name.startswith("."):
-                client.log_artifact(parent, str(path), "reports")
+        for name in FORMATS:  # not whatever else lies in the folder
+            if (folder / name).is_file():
+                client.log_artifact(parent, str(folder / name), "reports")
     return parent
 
 
