@@ -97,6 +97,16 @@ def test_what_was_changed_there_is_noticed_when_it_is_fetched(folder: Path, memo
         remote.get("run", "../x", entry, folder / "new")
 
 
+def test_no_folder_is_made_where_there_are_none(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of a mistyped bucket, some object stores would make a new one."""
+    monkeypatch.setattr(MemoryFileSystem, "protocol", ("s3", "s3a"))
+    monkeypatch.setattr(MemoryFileSystem, "makedirs", lambda *_, **__: pytest.fail("a folder was made"))
+    remote = RemoteFolder("memory://audits")
+    remote.check()
+    remote.put("run", folder, NAMES)
+    assert set(remote.manifest("run")) == set(NAMES)
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [

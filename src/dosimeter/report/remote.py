@@ -27,6 +27,20 @@ from dosimeter.core.progress import track
 
 MANIFEST = "manifest.json"
 _PIECE_BYTES = 4 * 2**20
+_HAVE_FOLDERS = {
+    "file",
+    "local",
+    "memory",
+    "sftp",
+    "ssh",
+    "ftp",
+    "smb",
+    "hdfs",
+    "arrow_hdfs",
+    "webhdfs",
+    "webdav",
+    "dbfs",
+}
 _SECRET = re.compile(r"key|secret|token|password|credential|connection_string", re.IGNORECASE)
 _SHORTEST_SECRET = 6
 
@@ -85,7 +99,7 @@ class RemoteFolder:
         """
         name = f"{self._base}/.dosimeter-{secrets.token_hex(8)}"
         try:
-            self._system.makedirs(self._base, exist_ok=True)
+            self._make_folder(self._base)
             self._system.pipe_file(name, b"?")
             self._system.rm_file(name)
         except Exception as error:
@@ -165,7 +179,7 @@ class RemoteFolder:
         folder, _, name = place.rpartition("/")
         partial = f"{folder}/.{name}.{secrets.token_hex(8)}.partial"
         try:
-            self._system.makedirs(folder, exist_ok=True)
+            self._make_folder(folder)
             with self._system.open(partial, "wb") as to:
                 send(to)
             there = hashlib.sha256()
@@ -179,6 +193,12 @@ class RemoteFolder:
             with suppress(Exception):
                 self._system.rm_file(partial)
             raise
+
+    def _make_folder(self, folder: str) -> None:
+        """Where folders are things. Object stores need none, and some would make a bucket of a name that is mistyped."""
+        protocols = self._system.protocol
+        if _HAVE_FOLDERS & set([protocols] if isinstance(protocols, str) else protocols):
+            self._system.makedirs(folder, exist_ok=True)
 
     @contextmanager
     def _failing(self, run: str, what: str) -> Iterator[None]:
