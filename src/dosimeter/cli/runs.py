@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from dosimeter.cli.options import AsJson, HomeFolder, StoreUrl, open_home, open_store
@@ -14,7 +15,10 @@ def runs(home: HomeFolder = None, store: StoreUrl = None, as_json: AsJson = Fals
 
     state = open_home(home)
     # Looking makes nothing.
-    records = open_store(state, store).runs() if store or state.store_file.exists() else []
+    records = []
+    if store or state.store_file.exists():
+        with closing(open_store(state, store)) as kept:
+            records = kept.runs()
     if as_json:
         print_json(
             [
