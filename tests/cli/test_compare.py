@@ -26,7 +26,7 @@ def two_runs(audit_folder: Path) -> Path:
 
 
 def test_a_change_for_the_worse_is_shown_and_closes_the_gate(two_runs: Path):
-    result = run("compare", "before/report.json", "last")
+    result = run("compare", "before/report.json", "after")
     assert result.exit_code == 0
     for expected in ("skew", "+0.417 [", "worse", "< 0.001", "four of five"):
         assert expected in result.stdout
