@@ -38,15 +38,15 @@ def lost(count):
     return RIGHT & (np.arange(40) >= count)
 
 
-def test_losses_are_differences_from_no_defence_with_the_paired_interval():
+def test_losses_are_differences_from_no_defence_in_points_with_the_paired_interval():
     [found] = tradeoffs(numbered(cell("none", RIGHT, RIGHT), cell("noise", lost(2), lost(20))))
     [row] = found.rows
     assert (found.task, row.number) == ("digits", 2)
-    assert (row.honest.value, row.thief.value) == (pytest.approx(2 / 40), pytest.approx(20 / 40))
+    assert (row.honest.value, row.thief.value) == (5, 50)
     alone = compare_pairs(lost(20), RIGHT, np.random.default_rng(0))
-    assert (row.thief.low, row.thief.high) == (alone.low, alone.high)
-    assert row.gap.value == pytest.approx(18 / 40)
-    assert 0 < row.gap.low < 18 / 40 < row.gap.high
+    assert (row.thief.low, row.thief.high) == pytest.approx((100 * alone.low, 100 * alone.high), abs=0.01)
+    assert row.gap.value == 45
+    assert 0 < row.gap.low < 45 < row.gap.high
 
 
 @pytest.mark.parametrize(
@@ -65,15 +65,15 @@ def test_seeds_are_compared_with_themselves_and_lone_ones_left_out():
     ]  # fmt: skip
     [found] = tradeoffs(numbered(*cells))
     assert [row.number for row in found.rows] == [2, 4]
-    assert [row.honest.value for row in found.rows] == pytest.approx([0.1, 0.0])
-    assert [row.thief.value for row in found.rows] == pytest.approx([0.1, 0.1])
+    assert [row.honest.value for row in found.rows] == [10, 0]
+    assert [row.thief.value for row in found.rows] == [10, 10]
     assert {point["label"] for point in found.figure.spec["data"]["values"]} == {"noise"}
 
 
 def test_without_values_per_record_there_are_losses_but_no_intervals():
     [found] = tradeoffs(numbered(cell("none", RIGHT, RIGHT, of=()), cell("noise", lost(2), lost(20), of=())))
     [row] = found.rows
-    assert row.gap.value == pytest.approx(0.45)
+    assert row.gap.value == 45
     assert (row.gap.low, row.useful) == (None, "cannot be told")
     assert "no values per record" in row.honest.reason
 
@@ -81,7 +81,7 @@ def test_without_values_per_record_there_are_losses_but_no_intervals():
 def test_only_records_that_all_four_columns_share_are_compared():
     few = cell("noise", lost(2)[:30], lost(20)[:30], of=RECORDS[:30])
     [found] = tradeoffs(numbered(cell("none", RIGHT, RIGHT), few))
-    assert (found.rows[0].thief.n, found.rows[0].thief.value) == (30, pytest.approx(20 / 30))
+    assert (found.rows[0].thief.n, found.rows[0].thief.value) == (30, 66.67)
 
 
 def test_other_attacks_and_attacks_without_an_undefended_cell_have_none(outcome):

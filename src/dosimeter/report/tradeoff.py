@@ -20,6 +20,8 @@ from dosimeter.core.seeding import rng
 from dosimeter.stats.paired import compare_means, compare_pairs
 from dosimeter.study.outcome import CellOutcome
 
+#: Losses are in points: hundredths of all answers.
+_POINTS = 100
 KEPT, TAKEN = "accuracy.target.", "accuracy.stolen."
 Useful = Literal["yes", "no", "cannot be told"]
 _NO_RECORDS = "no values per record, so no interval of the difference"
@@ -27,7 +29,7 @@ _NO_RECORDS = "no values per record, so no interval of the difference"
 
 @dataclass(frozen=True)
 class TradeoffRow:
-    """One defended cell: losses against no defence, and their difference, the thief's minus the honest users'."""
+    """One defended cell: losses against no defence in points, and their difference, the thief's minus the honest users'."""
 
     number: int
     done: CellOutcome
@@ -94,7 +96,7 @@ def _loss(name: str, said: str, undefended: Result, defended: Result) -> Metric 
         return None
     pairs = _shared([(defended, name), (undefended, name)])
     if pairs is None:
-        return Metric(name=said, value=without - behind, reason=_NO_RECORDS)
+        return Metric(name=said, value=round(_POINTS * (without - behind), 2), reason=_NO_RECORDS)
     found = compare_pairs(pairs[0], pairs[1], rng(0, "tradeoff", name))
     return _measured(said, found.difference, found.low, found.high, found.n, found.interval)
 
@@ -112,7 +114,7 @@ def _gap(task: str, honest: Metric, thief: Metric, undefended: Result, defended:
         ]
     )
     if columns is None:
-        return Metric(name=said, value=thief.value - honest.value, reason=_NO_RECORDS)
+        return Metric(name=said, value=round(thief.value - honest.value, 2), reason=_NO_RECORDS)
     stolen, stolen_behind, kept, kept_behind = columns
     differences = (stolen - stolen_behind) - (kept - kept_behind)
     found = compare_means(differences, rng(0, "tradeoff-gap", task))
@@ -123,9 +125,9 @@ def _measured(name: str, value: float, low: float, high: float, n: int, how: str
     bounded = math.isfinite(low) and math.isfinite(high)
     return Metric(
         name=name,
-        value=value,
-        low=low if bounded else None,
-        high=high if bounded else None,
+        value=round(_POINTS * value, 2),
+        low=round(_POINTS * low, 2) if bounded else None,
+        high=round(_POINTS * high, 2) if bounded else None,
         n=n,
         interval=how if bounded else None,
         reason=None if bounded else "too few records for an interval",
@@ -167,10 +169,10 @@ def _figure(task: str, rows: list[TradeoffRow]) -> Figure:
     return scatter(
         f"tradeoff-{attack}-{task}",
         f"What each defence takes on {task}: from honest users, and from a thief",
-        "Loss of accuracy against no defence, as a share of all answers, with 95 % intervals. A defence is useful above "
+        "Loss of accuracy against no defence in points (hundredths of all answers), with 95 % intervals. A defence is useful above "
         "the dotted line only, where a thief loses more than honest users do; below it, it does more harm than good.",
         points,
-        x_title="honest users lose",
-        y_title="a thief loses",
+        x_title="honest users lose, points",
+        y_title="a thief loses, points",
         diagonal="useful above the line only",
     )
