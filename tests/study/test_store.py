@@ -9,6 +9,7 @@ import pytest
 
 from dosimeter.core.errors import InputError
 from dosimeter.core.result import Metric, Provenance, Result
+from dosimeter.study.home import InUse
 from dosimeter.study.outcome import Bill, Cell, CellOutcome, StudyOutcome
 from dosimeter.study.store import RunRecord, Store, StoreError
 
@@ -144,3 +145,22 @@ def test_a_store_that_goes_away_says_so(store: Store):
         connection.exec_driver_sql("DROP TABLE cells")
     with pytest.raises(StoreError, match="failed: no such table"):
         store.results("x")
+
+
+def test_a_run_is_held_by_one_process_at_a_time(store: Store, tmp_path: Path):
+    run = begin(store).id
+    other = Store(f"sqlite:///{tmp_path}/state/store.sqlite")  # whatever state folder it is used with
+    with store.alone(run):
+        with (
+            pytest.raises(InUse, match=rf"working on run {run} of the store .*Wait for it to end"),
+            other.alone(run),
+        ):
+            pass
+        with other.alone("another"):
+            pass
+    with other.alone(run):
+        pass
+    assert [path.name for path in (tmp_path / "state").glob("*.lock")] == []
+    in_memory = Store("sqlite://")
+    with in_memory.alone("x"), in_memory.alone("x"):
+        pass
