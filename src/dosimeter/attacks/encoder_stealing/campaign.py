@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from dosimeter.attacks.encoder_stealing.attack import EncoderStealing
 
 STOLEN, UNTRAINED, PERMUTED, TARGET = "stolen", "untrained", "permuted", "target"
+RANDOM = "random-vectors"
+#: What can be had without stealing anything; the better one on a task is its floor.
+FLOORS = (UNTRAINED, RANDOM)
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ class Spoils:
 
     Attributes:
         tasks: what encoders were judged on, images at the size of those that were bought.
-        copies: by name; ``stolen`` is the paper's, ``untrained`` the floor, ``permuted`` a control.
+        copies: by name; ``stolen`` is the paper's, ``untrained`` and ``random-vectors`` (trained on vectors that say nothing)
+            the floors, ``permuted`` a control.
         best: name of the copy that is most like the target on held-out inputs, controls apart.
         scores, linear: heads on every encoder per task; the published perceptrons, and linear probes.
         planted: similarity of a copy to a network of the surrogate's own kind, which the attack must be able to steal.
@@ -271,6 +275,9 @@ class Campaign:
         copies[PERMUTED] = self.copy_of(
             purchase.permuted(self.context.rng("permuted")), recipe, label="permuted control"
         )
+        copies[RANDOM] = self.copy_of(
+            purchase.random(self.context.rng("random-vectors")), recipe, label="random vectors, the floor"
+        )
         copies[UNTRAINED] = StolenEncoder(
             self.network(purchase.vectors.shape[1], "untrained").eval(), self.views
         )
@@ -288,7 +295,7 @@ class Campaign:
         similarities = {
             name: similarity(copy.embed(self.held), theirs) for name, copy in found.copies.items()
         }
-        honest = [name for name in found.copies if name not in (PERMUTED, UNTRAINED)]
+        honest = [name for name in found.copies if name not in (PERMUTED, *FLOORS)]
         best = max(honest, key=lambda name: _likeness(similarities[name]))
         scores, linear, zero = [], [], []
         for task in self.tasks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dosimeter.attacks.encoder_stealing.campaign import PERMUTED, TARGET, UNTRAINED
+from dosimeter.attacks.encoder_stealing.campaign import FLOORS, PERMUTED, RANDOM, TARGET, UNTRAINED
 from dosimeter.core.result import Metric
 from dosimeter.stats.intervals import proportion_interval
 
@@ -30,14 +30,17 @@ def _metric(name: str, share: Share, description: str, *, better: bool | None, o
 
 
 def _share_metric(name: str, scores: TaskScores, best: str, heads: str) -> Metric:
-    share = scores.recovered(best, TARGET, UNTRAINED)
-    said = f"(SA - RA) / (TA - RA), {heads}: what the copy recovers of what the encoder adds to an untrained network"
+    share = scores.recovered(best, TARGET, *FLOORS)
+    said = (
+        "what the copy has of what the service adds to a network that learned nothing from it: 0 nothing, 1 all; above 1 it is "
+        f"better than the defended service. (SA - RA) / (TA - RA), {heads}"
+    )
     if share is not None:
         return _metric(name, share, said, better=False, over=_OVER_RECORDS)
     return Metric(
         name=name,
         value=None,
-        reason=f"the target is not better than an untrained network on this task, judged by {heads}",
+        reason=f"the target is not better on this task than a network that learned nothing from it, judged by {heads}",
         higher_is_better=False,
         description=said,
     )
@@ -62,14 +65,20 @@ def task_metrics(found: Spoils) -> list[Metric]:
         for name, encoder, better in (
             ("target", TARGET, True),
             ("stolen", found.best, False),
-            ("untrained", UNTRAINED, None),
+            (UNTRAINED, UNTRAINED, None),
+            (RANDOM, RANDOM, None),
         ):
-            words = {"target": "TA: of the original, defended as it is", "stolen": "SA: of the copy"}
+            words = {
+                "target": "TA: of the service, behind its defence if it has one",
+                "stolen": "SA: of the copy",
+                UNTRAINED: "of an untrained network; RA is the better of this and the next",
+                RANDOM: "of a network trained on random vectors",
+            }
             metrics.append(
                 _metric(
                     f"accuracy.{name}.{task}",
                     scores.accuracy(encoder),
-                    f"downstream test accuracy, {words.get(name, 'RA: of an untrained network')}",
+                    f"downstream test accuracy, {words[name]}",
                     better=better,
                     over=_OVER_RECORDS,
                 )
@@ -145,7 +154,7 @@ def control_metrics(found: Spoils) -> list[Metric]:
     """What the permuted, planted and untrained copies came to."""
     metrics = []
     for scores in found.scores:
-        share = scores.recovered(PERMUTED, TARGET, UNTRAINED)
+        share = scores.recovered(PERMUTED, TARGET, *FLOORS)
         if share is not None:
             metric = _metric(
                 f"control.permuted.{scores.task}",

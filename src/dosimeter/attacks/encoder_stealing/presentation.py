@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dosimeter.attacks.encoder_stealing.campaign import PERMUTED, STOLEN, TARGET, UNTRAINED, Spoils
+from dosimeter.attacks.encoder_stealing.campaign import (
+    FLOORS,
+    PERMUTED,
+    RANDOM,
+    STOLEN,
+    TARGET,
+    UNTRAINED,
+    Spoils,
+)
 from dosimeter.attacks.encoder_stealing.metrics import (
     control_metrics,
     probe_metrics,
@@ -25,6 +33,20 @@ if TYPE_CHECKING:
 
 #: Largest recovered share that a copy of shuffled vectors may be sure of; the bound of the published control.
 _CONTROL_SHARE = 0.05
+#: What tables and figures call the encoders, where the name alone would not say it.
+_SHOWN = {
+    TARGET: "original",
+    STOLEN: "stolen copy",
+    PERMUTED: "shuffled vectors",
+    UNTRAINED: "untrained network",
+    RANDOM: "trained on random vectors",
+    "adaptive": "copy that undoes the defence",
+    "no-augmentation": "copy without augmentation",
+    "conventional": "conventional copy",
+    "contrastive": "contrastive copy (Cont-Steal)",
+    "prototypes": "copy by prototypes (RDA)",
+    "from-scratch": "from scratch, no calls",
+}
 
 
 def findings(found: Spoils) -> Findings:
@@ -36,7 +58,7 @@ def findings(found: Spoils) -> Findings:
             reason=found.probe.doubt,
             metrics=probe_metrics(found),
         )
-    shares = {scores.task: scores.recovered(found.best, TARGET, UNTRAINED) for scores in found.scores}
+    shares = {scores.task: scores.recovered(found.best, TARGET, *FLOORS) for scores in found.scores}
     verdict, reason = _verdict(found, shares)
     return Findings(
         verdict=verdict,
@@ -67,7 +89,7 @@ def _verdict(found: Spoils, shares: dict[str, Share | None]) -> tuple[Verdict, s
     known = [share for share in shares.values() if share is not None]
     if not known:
         return "undetermined", (
-            "on no task is the target, answering as it does, better than an untrained network, so there is nothing to "
+            "on no task is the target, answering as it does, better than a network that learned nothing from it, so there is nothing to "
             "recover; give tasks that suit it, or see what a defence left of its vectors"
         )
     if max(share.low for share in known) > found.attack.tolerated:
@@ -81,11 +103,11 @@ def _verdict(found: Spoils, shares: dict[str, Share | None]) -> tuple[Verdict, s
 
 def _failed_control(found: Spoils) -> str | None:
     for scores in found.scores:
-        share = scores.recovered(PERMUTED, TARGET, UNTRAINED)
+        share = scores.recovered(PERMUTED, TARGET, *FLOORS)
         if share is not None and share.low > _CONTROL_SHARE:
             return (
-                f"a copy trained on shuffled vectors recovers {share.value:.0%} on task {scores.task}, so the untrained "
-                "network is no fair floor there"
+                f"a copy trained on shuffled vectors recovers {share.value:.0%} on task {scores.task}, so the floor "
+                "is no fair one there"
             )
     planted, permuted = found.planted, found.similarities[PERMUTED]
     if (
@@ -107,13 +129,21 @@ def _summary(found: Spoils, shares: dict[str, Share | None]) -> str:
         return f"With {calls}{price} a copy was made, but no task tells what it is worth."
     task, share = max(known.items(), key=lambda pair: pair[1].value)
     scores = next(scores for scores in found.scores if scores.task == task)
-    how = "" if found.best == STOLEN else f" ({found.best})"
+    how = "" if found.best == STOLEN else f" ({_SHOWN[found.best]})"
     return (
         f"With {calls}{price} a thief gets a copy{how} that reaches {scores.accuracy(found.best).value:.0%} on {task}, "
-        f"where the original reaches {scores.accuracy(TARGET).value:.0%} and an untrained network "
-        f"{scores.accuracy(UNTRAINED).value:.0%}: {share.value:.0%} of what the encoder is worth."
+        f"where the service reaches {scores.accuracy(TARGET).value:.0%} and a network that learned nothing from it "
+        f"{scores.accuracy(scores.floor(*FLOORS)).value:.0%}: {_worth(share)}."
         + ("" if best.queries else " It asked nothing.")
     )
+
+
+def _worth(share: Share) -> str:
+    if share.low > 1:
+        return "more than the service gives its honest users"
+    if share.value <= 0:
+        return "nothing of what the encoder is worth"
+    return f"{min(share.value, 1):.0%} of what the encoder is worth"
 
 
 def _copies_table(found: Spoils) -> Table:
@@ -124,9 +154,9 @@ def _copies_table(found: Spoils) -> Table:
     for name in (TARGET, *found.copies):
         alike = found.similarities.get(name)
         copy = found.copies.get(name)
-        row: list[object] = [name, copy.queries if copy else None, *_alike_cells(alike)]
+        row: list[object] = [_SHOWN[name], copy.queries if copy else None, *_alike_cells(alike)]
         for scores, linear in zip(found.scores, found.linear):
-            share = scores.recovered(name, TARGET, UNTRAINED)
+            share = scores.recovered(name, TARGET, *FLOORS)
             row += [scores.accuracy(name).value, share and share.value, linear.accuracy(name).value]
         rows.append(row)
     return Table(
@@ -134,7 +164,9 @@ def _copies_table(found: Spoils) -> Table:
         title="Copies beside the original",
         columns=columns,
         rows=rows,
-        caption="Heads of one shape, start and schedule on unit-length vectors; linear probes on standardised ones. 'untrained' is the floor, 'permuted' a control.",
+        caption="How alike each is to the original on held-out inputs, and what heads trained on it reach. Accuracy: heads of "
+        "one shape, start and schedule on unit-length vectors; linear probe: on standardised ones. Recovered: 0 is the "
+        "network that learned nothing from the service, the floor; 1 the original. The copy from shuffled vectors is a control that must recover nothing.",
     )
 
 
@@ -165,15 +197,23 @@ def _figures(found: Spoils) -> list[Figure]:
         rows: list[IntervalRow] = []
         for name in (TARGET, *found.copies):
             share = scores.accuracy(name)
-            group = "original" if name == TARGET else "control" if name in (PERMUTED, UNTRAINED) else "copy"
+            group = "original" if name == TARGET else "control" if name in (PERMUTED, *FLOORS) else "copy"
             rows.append(
-                {"label": name, "value": share.value, "low": share.low, "high": share.high, "group": group}
+                {
+                    "label": _SHOWN[name],
+                    "value": share.value,
+                    "low": share.low,
+                    "high": share.high,
+                    "group": group,
+                }
             )
         figures.append(
             interval_bars(
                 f"accuracy-{scores.task}",
-                f"{scores.task}: accuracy of heads on each encoder",
-                f"Test accuracy on {scores.task} of the original, the copies and the controls, with 95 % intervals over test records.",
+                f"What each encoder is good for on {scores.task}",
+                f"Share of {scores.task} test records that heads on each encoder get right, with 95 % intervals over test "
+                "records. The closer a copy comes to the original, the more a thief has; what a network that learned nothing from the service reaches is "
+                "not theft.",
                 rows,
                 x_title="test accuracy",
             )
@@ -186,9 +226,10 @@ def _figures(found: Spoils) -> list[Figure]:
             line(
                 "price-curve",
                 "How alike the copy is, by what it cost",
-                "Centred cosine of copy and original on held-out inputs, for each number of calls.",
+                "Centred cosine of the vectors of copy and original on inputs that were not bought: 1 is the same, 0 nothing in "
+                "common. Where the curve is flat, further calls buy little.",
                 {"copy": (calls, alike)},
-                x_title="calls",
+                x_title="calls bought",
                 y_title="centred cosine",
                 x_scale="log",
             )
@@ -223,7 +264,8 @@ def _agreeing(scores: TaskScores, best: str) -> np.ndarray:
 def _limits(found: Spoils) -> list[str]:
     limits = [
         "A thief with other images, another architecture or more patience may do better; the figures are a lower bound.",
-        "The floor depends on the protocol: heads that see standardised vectors make more of an untrained network.",
+        "The floor depends on the protocol: linear probes on standardised vectors make more of an untrained network than heads "
+        "on unit-length ones do, and the recovered share with it.",
     ]
     if found.defense:
         limits.append(f"In the vectors there are traces of a defence: {found.defense}.")

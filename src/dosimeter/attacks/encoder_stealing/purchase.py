@@ -51,6 +51,11 @@ class Purchase:
         """The same inputs with the vectors dealt out anew: a control from which nothing can be learned."""
         return Purchase(self.inputs, self.vectors[generator.permutation(len(self))])
 
+    def random(self, generator: np.random.Generator) -> Purchase:
+        """The same inputs with random unit vectors that say nothing of them: a copy of these is a floor."""
+        drawn = generator.standard_normal(self.vectors.shape)
+        return Purchase(self.inputs, unit_rows(drawn))
+
     def constant(self) -> Purchase:
         """The same inputs, all with the mean vector: what a service that says one thing would sell."""
         return Purchase(self.inputs, np.repeat(self.vectors.mean(0, keepdims=True), len(self), axis=0))

@@ -1,7 +1,9 @@
 """What a copy is worth: downstream accuracy beside the target's and an untrained network's, and how alike vectors are.
 
 Source: StolenEncoder, arXiv 2201.05889, section 5 (TA, SA and their ratio). The ratio flatters easy tasks, on which an
-untrained network does well too; so the recovered share (SA - RA) / (TA - RA) always stands beside it.
+untrained network does well too; so the recovered share (SA - RA) / (TA - RA) always stands beside it. Deviation: the paper's RA
+is an untrained network's. Its unit-length vectors all point one way, so that heads make little of them, and a copy that learned
+nothing but to spread its vectors (from random ones) would pass for half a theft; RA is therefore the better of both.
 """
 
 from __future__ import annotations
@@ -83,9 +85,17 @@ class TaskScores:
         both = np.stack([self.correct(stolen), self.correct(target)], axis=1)
         return _resampled(both, lambda means: means[..., 0] / np.maximum(means[..., 1], 1e-9))
 
-    def recovered(self, stolen: str, target: str, floor: str) -> Share | None:
-        """(SA - RA) / (TA - RA); ``None`` where the target is not better than the floor, so that there is nothing to
-        recover: its lead must be above zero with 95 % confidence."""
+    def floor(self, *floors: str) -> str:
+        """The encoder among ``floors`` whose heads do best: what can be had without stealing anything."""
+        return max(floors, key=lambda name: float(self.correct(name).mean()))
+
+    def recovered(self, stolen: str, target: str, *floors: str) -> Share | None:
+        """(SA - RA) / (TA - RA), where RA is the best of ``floors``.
+
+        ``None`` where the target is not better than that floor, so that there is nothing to recover: its lead must be above
+        zero with 95 % confidence.
+        """
+        floor = self.floor(*floors)
         lead = _resampled((self.correct(target) - self.correct(floor))[:, None], lambda means: means[..., 0])
         if lead.low <= 0:
             return None

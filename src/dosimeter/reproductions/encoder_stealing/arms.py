@@ -56,7 +56,7 @@ class Made:
     losses: tuple[float, ...] = field(default=())
 
 
-def make(
+def jobs(
     arms: Sequence[Arm],
     judged: Mapping[str, Batch],
     views: Views,
@@ -64,9 +64,8 @@ def make(
     architecture: str,
     length: int,
     cache: Path | None,
-    task: str,
-) -> dict[str, Made]:
-    """Every arm's copy, in as many processes as there are processors; the outcome does not depend on their number.
+) -> dict[str, Callable[[], Made]]:
+    """The making of every arm's copy as a job of its own, by the arm's name.
 
     Args:
         judged: name to a batch whose vectors are wanted of every copy.
@@ -74,13 +73,21 @@ def make(
         length: words of a text surrogate.
         cache: where copies are kept between runs.
     """
-    settings = (judged, views, architecture, length, cache)
-    made = side_by_side({arm.name: partial(_make, arm, *settings) for arm in arms}, task)
-    return {arm.name: made[arm.name] for arm in arms}
+    return {arm.name: partial(_make, arm, judged, views, architecture, length, cache) for arm in arms}
+
+
+def make(
+    arms: Sequence[Arm], judged: Mapping[str, Batch], views: Views, *, task: str, **settings: Any
+) -> dict[str, Made]:
+    """Every arm's copy; the rest as in :func:`jobs`. ``task`` is what progress calls it."""
+    return side_by_side(jobs(arms, judged, views, **settings), task)
 
 
 def side_by_side(jobs: Mapping[str, Callable[[], T]], task: str) -> dict[str, T]:
-    """What each of ``jobs`` gives, by name, from as many processes of one thread as there are processors."""
+    """What each of ``jobs`` gives, by name, from as many processes of one thread as there are processors.
+
+    The outcome does not depend on their number.
+    """
     from joblib import Parallel, delayed
 
     done: dict[str, T] = {}

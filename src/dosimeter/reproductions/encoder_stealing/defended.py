@@ -128,10 +128,17 @@ def defence_claims(costs: Mapping[str, Toll], judged: Judged) -> list[Claim]:
             2,
         ),
         Claim(
-            "ruin-together",
-            f"noise of 100 vector lengths: the smaller of honest users' ({ruin.honest:.2f}) and thief's loss "
-            f"({ruin.thief:.2f}) of accuracy",
-            min(ruin.honest, ruin.thief),
+            "ruin-thief",
+            "recovered share of the better copy behind noise of 100 vector lengths",
+            ruin.recovered,
+            "<=",
+            # Most of the way down from the 0.4 at which a copy counts as kept.
+            0.2,
+        ),
+        Claim(
+            "ruin-honest",
+            f"honest users' loss of accuracy behind it (the thief's is {ruin.thief:.2f})",
+            ruin.honest,
             ">=",
             # A fifth of all answers turned wrong is more than any customer would take.
             0.2,

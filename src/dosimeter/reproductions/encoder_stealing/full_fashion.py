@@ -38,7 +38,7 @@ from dosimeter.reproductions.encoder_stealing.defended import (
     tolls,
     tradeoff,
 )
-from dosimeter.reproductions.encoder_stealing.relations import UNTRAINED, Measured
+from dosimeter.reproductions.encoder_stealing.relations import RANDOM, UNTRAINED, Measured
 from dosimeter.targets.torch import Preprocessing, TorchTarget
 
 SIZE, WIDTH = 28, 128
@@ -102,6 +102,7 @@ def measure(seed: int, cache: Path) -> Measured:
         Arm("out-of-domain", buy(oracle, outside), RECIPE, start),
         Arm("from-scratch", whole, RECIPE, start, train=partial(from_scratch, recipe=RECIPE), note="simclr"),
         Arm("permuted", whole.permuted(shuffle), RECIPE, start),
+        Arm(RANDOM, whole.random(shuffle), RECIPE, start),
         Arm(UNTRAINED, whole, None, derive_seed(seed, "untrained")),
         *_against(defended, start),
     ]

@@ -18,7 +18,7 @@ from dosimeter.data import load
 from dosimeter.models.heads import HeadRecipe
 from dosimeter.reproductions.encoder_stealing import relations
 from dosimeter.reproductions.encoder_stealing.arms import Arm, make
-from dosimeter.reproductions.encoder_stealing.relations import UNTRAINED, Measured
+from dosimeter.reproductions.encoder_stealing.relations import RANDOM, UNTRAINED, Measured
 from dosimeter.targets.huggingface import SentenceEncoderTarget
 
 QUERIES, WORDS = 4000, 48
@@ -52,6 +52,7 @@ def measure(seed: int, cache: Path) -> Measured:
         Arm("1000 queries", fewer, RECIPE, start),
         Arm("no augmentation", whole, RECIPE.model_copy(update={"augmentation_weight": 0.0}), start),
         Arm("permuted", whole.permuted(rng(seed, "permuted")), RECIPE, start),
+        Arm(RANDOM, whole.random(rng(seed, "random-vectors")), RECIPE, start),
         Arm(UNTRAINED, whole, None, derive_seed(seed, "untrained")),
     ]
     judged_by = relations.batches_of(tasks, held)  # type: ignore[arg-type]

@@ -23,7 +23,8 @@ from dosimeter.core.result import Figure, Table
 from dosimeter.models.heads import HeadRecipe
 from dosimeter.reproductions.encoder_stealing.arms import Made, side_by_side
 
-TARGET, UNTRAINED = "target", "untrained"
+TARGET, UNTRAINED, RANDOM = "target", "untrained", "random vectors"
+FLOORS = (UNTRAINED, RANDOM)
 HELD = "held-out"
 
 # Bounds of the specification, from the paper's words: stolen and target accuracies are similar on all targets.
@@ -51,7 +52,7 @@ class Judged:
     def recovered(self, name: str, task: str | None = None) -> float:
         """Recovered share of copy ``name`` on ``task``, or its mean over tasks; 0 where there is nothing to recover."""
         tasks = [task] if task else list(self.scores)
-        shares = [self.scores[t].recovered(name, TARGET, UNTRAINED) for t in tasks]
+        shares = [self.scores[t].recovered(name, TARGET, *FLOORS) for t in tasks]
         return float(np.mean([share.value if share else 0.0 for share in shares]))
 
     def accuracy(self, name: str) -> float:
@@ -130,8 +131,9 @@ def in_domain_claims(judged: Judged, stolen: str, label: str = "") -> list[Claim
     prefix = f"{label}-" if label else ""
     claims = []
     for task, scores in judged.scores.items():
-        ta, sa, ra = (scores.accuracy(name).value for name in (TARGET, stolen, UNTRAINED))
-        said = f"{task}: TA {ta:.3f}, SA {sa:.3f}, RA {ra:.3f}"
+        floor = scores.floor(*FLOORS)
+        ta, sa, ra = (scores.accuracy(name).value for name in (TARGET, stolen, floor))
+        said = f"{task}: TA {ta:.3f}, SA {sa:.3f}, RA {ra:.3f} ({floor})"
         claims.append(
             share_claim(
                 f"{prefix}ratio-{task}", f"SA / TA on {said}", scores.ratio(stolen, TARGET), ">=", RATIO
@@ -141,7 +143,7 @@ def in_domain_claims(judged: Judged, stolen: str, label: str = "") -> list[Claim
             share_claim(
                 f"{prefix}recovered-{task}",
                 f"recovered share (SA - RA) / (TA - RA) on {task}",
-                scores.recovered(stolen, TARGET, UNTRAINED),
+                scores.recovered(stolen, TARGET, *FLOORS),
                 ">=",
                 RECOVERED,
             )
@@ -340,7 +342,7 @@ def copies_tables(judged: Judged, title: str, name: str = "copies") -> list[Tabl
     for arm in (TARGET, *shown):
         row: list[object] = [arm]
         for task, scores in judged.scores.items():
-            share = scores.recovered(arm, TARGET, UNTRAINED)
+            share = scores.recovered(arm, TARGET, *FLOORS)
             row += [
                 round(scores.accuracy(arm).value, 3),
                 None if share is None else round(share.value, 3),

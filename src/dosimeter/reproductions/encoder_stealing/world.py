@@ -6,7 +6,7 @@ test part of the tasks), and its two photographs. Warped digits stand for furthe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,7 +23,8 @@ from dosimeter.targets.torch import Preprocessing, TorchTarget
 
 SIZE, WIDTH = 16, 64
 QUERIES = 2500
-_PARTS = (0.35, 0.25, 0.15, 0.25)
+# Few labels, on many digits tested: with some 270, an untrained network does nearly as well as a trained one.
+_PARTS = (0.35, 0.25, 0.045, 0.355)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ def world(seed: int) -> World:
     provider, thief, train, test = load("digits", size=SIZE).split(list(_PARTS), seed=seed)
     own = np.asarray(thief.inputs)
     warps = warped(own, QUERIES - len(own), derive_seed(seed, "thief"))
-    tasks = (Task("digits", train, test), Task("orientation", turned(train), turned(test)))
+    tasks = (Task("digits", train, test), Task("modulo five", modulo_five(train), modulo_five(test)))
     return World(
         service=_service(provider, seed),
         inside=np.concatenate([own, warps]),
@@ -123,18 +124,11 @@ def warped(images: np.ndarray, count: int, seed: int) -> np.ndarray:
     return (made * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy().copy()
 
 
-def turned(digits: Dataset) -> Dataset:
-    """The digits turned by quarters; the label says how often and whether the digit is odd: eight classes."""
-    quarters = np.arange(len(digits)) % 4
-    images = np.stack([np.rot90(image, turns) for image, turns in zip(np.asarray(digits.inputs), quarters)])
-    classes = tuple(f"{turns} turns, {kind}" for turns in range(4) for kind in ("even", "odd"))
-    labels = 2 * quarters + np.asarray(digits.labels) % 2
-    return Dataset(
-        name="orientation",
-        modality="image",
-        inputs=images,
-        labels=labels,
-        classes=classes,
-        licence=digits.licence,
-        source=digits.source,
+def modulo_five(digits: Dataset) -> Dataset:
+    """The same digits, labelled by their remainder: five classes of two digits each that look nothing alike."""
+    return replace(
+        digits,
+        name="modulo five",
+        labels=np.asarray(digits.labels) % 5,
+        classes=tuple(f"{rest} or {rest + 5}" for rest in range(5)),
     )
