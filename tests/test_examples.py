@@ -84,6 +84,22 @@ def test_a_classifier_of_ones_own(folder: Path, capsys: pytest.CaptureFixture[st
     assert "runs on 'depthwise'" in capsys.readouterr().out
 
 
+def test_an_encoder_copied_behind_defences():
+    pytest.importorskip("torch")
+    pytest.importorskip("kornia")
+    outcome = audit("encoder_stealing.yaml")
+    none, rounding, noise = (
+        {metric["name"]: metric["value"] for metric in cell["result"]["metrics"]} for cell in outcome["cells"]
+    )
+    assert none["recovered-share.digits"] > 0.9
+    lost = {
+        who: [none[f"accuracy.{who}.digits"] - cell[f"accuracy.{who}.digits"] for cell in (rounding, noise)]
+        for who in ("target", "stolen")
+    }
+    assert max(abs(lost["target"][0]), abs(lost["stolen"][0])) < 0.02
+    assert lost["target"][1] > lost["stolen"][1] + 0.05
+
+
 @pytest.fixture
 def service(folder: Path) -> Iterator[str]:
     """The address of the HTTP example on a free port."""
