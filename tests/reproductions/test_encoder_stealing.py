@@ -20,7 +20,7 @@ from dosimeter.reproductions import encoder_stealing
 from dosimeter.reproductions.encoder_stealing import arms, defended, full, quick, relations, world
 from dosimeter.reproductions.encoder_stealing.arms import Arm, Made, make
 from dosimeter.reproductions.encoder_stealing.defended import STRONGEST, Toll
-from dosimeter.reproductions.encoder_stealing.relations import HELD, TARGET, UNTRAINED, Measured
+from dosimeter.reproductions.encoder_stealing.relations import HELD, RANDOM, TARGET, UNTRAINED, Measured
 
 HEADS = HeadRecipe(hidden=(24,), learning_rate=1e-2, batch_size=50, epochs=25)
 
@@ -145,14 +145,18 @@ KINDS = {
     "fair": near(1.0),
     "bad": near(6.0),
     "untrained": noise(11),
+    "random": noise(13),
     "permuted": noise(12),
     "constant": lambda batch: np.ones_like(batch),
 }
 
 
+FLOORS = {UNTRAINED: "untrained", RANDOM: "random"}
+
+
 def judged(**copies):
     """Copies of the encoder that gives every input as it is; ``stolen="good"`` and so on."""
-    chosen = {UNTRAINED: "untrained", **{name.replace("_", " "): kind for name, kind in copies.items()}}
+    chosen = {**FLOORS, **{name.replace("_", " "): kind for name, kind in copies.items()}}
     found = {name: Made(name, vectors(KINDS[kind]), name, 50) for name, kind in chosen.items()}
     return relations.judge(found, vectors(lambda batch: batch), (TASK,), HEADS, seed=0)
 
@@ -177,7 +181,7 @@ def test_a_stub_meets_none(stub):
 
 
 def test_a_target_that_is_worth_nothing_meets_none():
-    found = {name: Made(name, vectors(KINDS["untrained"]), name, 50) for name in ("stolen", UNTRAINED)}
+    found = {name: Made(name, vectors(KINDS["untrained"]), name, 50) for name in ("stolen", *FLOORS)}
     nothing = relations.judge(found, vectors(noise(99)), (TASK,), HEADS, seed=0)
     claims = relations.in_domain_claims(nothing, "stolen")
     recovered = next(claim for claim in claims if claim.name == "recovered-blobs")
@@ -202,10 +206,7 @@ def three_seeds(few, few_plain, many, many_plain):
         "500 queries": few, "500 queries, no augmentation": few_plain, "stolen": many, "no augmentation": many_plain,
     }  # fmt: skip
     found = {name: kind for arm, kind in kinds.items() for name in relations.repeats(arm, 3)}
-    copies = {
-        name: Made(name, vectors(KINDS[kind]), name, 50)
-        for name, kind in {**found, UNTRAINED: "untrained"}.items()
-    }
+    copies = {name: Made(name, vectors(KINDS[kind]), name, 50) for name, kind in {**found, **FLOORS}.items()}
     return relations.judge(copies, vectors(lambda batch: batch), (TASK,), HEADS, seed=0)
 
 
@@ -249,7 +250,7 @@ def test_tables_show_what_was_measured():
     alike, worth = relations.copies_tables(found, "Copies")
     rows = {row[0]: row[1:] for row in alike.rows}
     assert rows["stolen"][2] == pytest.approx(found.centred("stolen").value, abs=1e-3)
-    assert {row[0] for row in worth.rows} == {TARGET, "stolen", UNTRAINED}
+    assert {row[0] for row in worth.rows} == {TARGET, "stolen", UNTRAINED, RANDOM}
     budget = relations.budget_table(found, {0: UNTRAINED, 50: "stolen"})
     assert budget.rows[0][:3:2] == [0, 0.0] and budget.rows[1][1] == pytest.approx(found.accuracy("stolen"), abs=1e-3)  # fmt: skip
     assert relations.budget_figure(found, {50: "stolen"}, "budget", "t").spec
@@ -279,7 +280,7 @@ def test_tolls_of_honest_users_and_thieves():
     copies = {"behind top-k 25 %": "bad", "behind top-k 25 %, adaptive": "good", f"behind {STRONGEST}": "permuted"}  # fmt: skip
     found = {
         name: Made(name, vectors(KINDS[kind]), name, 50)
-        for name, kind in {"stolen": "good", UNTRAINED: "untrained", **copies}.items()
+        for name, kind in {"stolen": "good", **FLOORS, **copies}.items()
     }
     seen = relations.judge(found, vectors(lambda batch: batch), (TASK,), HEADS, seed=0)
     costs = defended.tolls(behind, seen, (TASK,), HEADS, seed=0)
@@ -302,20 +303,19 @@ def tolls_of(**changed):
 
 def test_claims_on_defences():
     seen = judged(stolen="good")
-    assert holding(defended.defence_claims(tolls_of(), seen)) == {
-        "defences-insufficient": True,
-        "ruin-together": True,
-    }
+    names = ["defences-insufficient", "ruin-thief", "ruin-honest"]
+    assert holding(defended.defence_claims(tolls_of(), seen)) == dict.fromkeys(names, True)
     dead = {name: Toll(0.05, 0.6, 0.1) for name in defended.NAMED}
     claims = holding(defended.defence_claims({**tolls_of(), **dead}, seen))
     assert not claims["defences-insufficient"]
-    for toll in (Toll(0.0, 0.6, 0.0), Toll(0.6, 0.0, 0.9)):
-        assert not holding(defended.defence_claims({**tolls_of(), STRONGEST: toll}, seen))["ruin-together"]
+    for toll, broken in ((Toll(0.0, 0.6, 0.0), "ruin-honest"), (Toll(0.6, 0.0, 0.9), "ruin-thief")):
+        claims = holding(defended.defence_claims({**tolls_of(), STRONGEST: toll}, seen))
+        assert [name for name, holds in claims.items() if not holds] == [broken]
 
 
 @pytest.mark.parametrize(("adaptive", "holds"), [("good", True), ("permuted", False)])
 def test_an_adaptive_copy_must_be_the_closer_one(adaptive, holds):
-    copies = {"stolen": "good", UNTRAINED: "untrained", "behind rounding 1": "fair", "behind rounding 1, adaptive": adaptive}  # fmt: skip
+    copies = {"stolen": "good", **FLOORS, "behind rounding 1": "fair", "behind rounding 1, adaptive": adaptive}  # fmt: skip
     found = {name: Made(name, vectors(KINDS[kind]), name, 50) for name, kind in copies.items()}
     seen = relations.judge(found, vectors(lambda batch: batch), (TASK,), HEADS, seed=0)
     assert holding(defended.defence_claims(tolls_of(), seen))["adaptive-gains"] is holds
@@ -324,14 +324,15 @@ def test_an_adaptive_copy_must_be_the_closer_one(adaptive, holds):
 # The world, and the run
 
 
-def test_turned_digits_keep_their_pixels_and_say_how_they_were_turned():
-    digits = load("digits", size=8).take(range(40))
-    task = world.turned(digits)
-    assert len(task.classes) == 8
-    for row in range(40):
-        turns, odd = divmod(int(task.labels[row]), 2)
-        assert turns == row % 4 and odd == digits.labels[row] % 2
-        np.testing.assert_array_equal(np.rot90(task.inputs[row], -turns), digits.inputs[row])
+def test_every_task_has_the_same_digits_and_labels_that_fit(monkeypatch):
+    monkeypatch.setattr(world, "_service", lambda provider, seed: None)
+    digits, *others = world.world(0).tasks
+    for task in others:
+        for part, plain in ((task.train, digits.train), (task.test, digits.test)):
+            np.testing.assert_array_equal(part.inputs, plain.inputs)
+            # A label says something of the digit and nothing else.
+            assert len({*zip(plain.labels.tolist(), part.labels.tolist())}) == 10
+            assert 1 < len(np.unique(part.labels)) == len(part.classes) < 10
 
 
 def test_warped_digits_are_seeded_and_no_copies():

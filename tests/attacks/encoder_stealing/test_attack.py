@@ -8,7 +8,6 @@ import pytest
 
 from dosimeter.attacks.encoder_stealing.attack import EncoderStealing
 from dosimeter.attacks.encoder_stealing.scoring import Task
-from dosimeter.attacks.encoder_stealing.training import Recipe
 from dosimeter.core.cache import AnswerCache
 from dosimeter.core.errors import BudgetExceeded, InputError, TargetError
 from dosimeter.core.ledger import Ledger
@@ -57,18 +56,11 @@ def test_a_service_that_can_be_stolen_fails(theft):
     assert "400 calls" in result.summary and "digits" in result.summary
 
 
-def test_tolerance_decides_where_nothing_else_does():
-    lenient = attack(tolerated=1.0, recipe=Recipe(steps=25, optimizer="adam", learning_rate=5e-3))
-    result = lenient.run(service(), context=context())
-    assert result.verdict in ("pass", "undetermined")
-    assert result.metric("recovered-share.digits").low < 1
-
-
 @pytest.mark.parametrize(
     "target", [FeatureNoise(rho=32).wrap(service()), pretender(at_random)], ids=["noise", "random"]
 )
 def test_a_service_that_says_nothing_has_nothing_to_steal(target):
-    result = attack(recipe=RECIPE.model_copy(update={"steps": 20})).run(target, context=context())
+    result = attack(recipe=RECIPE.model_copy(update={"steps": 8})).run(target, context=context())
     assert result.verdict == "undetermined"
     assert "nothing to recover" in result.reason and "defence" in result.reason
     assert result.metric("recovered-share.digits").value is None
@@ -137,8 +129,15 @@ COMBINATIONS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("noise", [None, 0.05, 0.6], ids=["steady", "little noise", "noise per query"])
-@pytest.mark.parametrize("settings", COMBINATIONS, ids=lambda s: ",".join(s) or "defaults")
+@pytest.mark.parametrize(
+    ("settings", "noise"),
+    [
+        *((settings, None) for settings in COMBINATIONS),
+        *((settings, 0.6) for settings in COMBINATIONS[:4]),
+        (COMBINATIONS[5], 0.05),
+    ],
+    ids=lambda given: ",".join(given) or "defaults" if isinstance(given, dict) else f"noise {given}",
+)
 def test_the_estimate_is_an_upper_bound(settings, noise):
     target = service() if noise is None else FeatureNoise(rho=noise, draw="per-query").wrap(service())
     made = fast(**settings)

@@ -7,6 +7,7 @@ import pytest
 
 from dosimeter.attacks.encoder_stealing.campaign import (
     PERMUTED,
+    RANDOM,
     STOLEN,
     TARGET,
     UNTRAINED,
@@ -21,7 +22,7 @@ from dosimeter.attacks.encoder_stealing.training import StolenEncoder
 from support.tiny_thefts import fast, few
 
 M = 400
-RIGHT = {TARGET: 360, STOLEN: 330, PERMUTED: 118, UNTRAINED: 120}
+RIGHT = {TARGET: 360, STOLEN: 330, PERMUTED: 118, RANDOM: 111, UNTRAINED: 120}
 
 
 def scores(right, task="digits"):
@@ -84,7 +85,7 @@ def spoils(right=None, best=STOLEN, similarities=None, **settings):
         ({STOLEN: 100}, "pass", None),
         ({STOLEN: 240}, "undetermined", "may lie on either side of the tolerated 0.5; judge on more test records"),
         ({TARGET: 121}, "undetermined", "nothing to recover"),
-        ({PERMUTED: 200}, "undetermined", "trained on shuffled vectors recovers 33% on task digits.*no fair floor"),
+        ({PERMUTED: 200}, "undetermined", "trained on shuffled vectors recovers 33% on task digits.*no fair one"),
     ],
 )  # fmt: skip
 def test_verdicts(right, verdict, said):
@@ -102,6 +103,14 @@ def test_one_task_that_is_stolen_is_enough():
     stolen, kept = scores(RIGHT, "a"), scores({**RIGHT, STOLEN: 121}, "b")
     assert findings(spoils(scores=[stolen, kept], linear=[stolen, kept])).verdict == "fail"
     assert findings(spoils(scores=[kept], linear=[kept])).verdict == "pass"
+
+
+def test_the_better_floor_counts():
+    """What is had without stealing is no theft, whichever way it is had."""
+    found = findings(spoils({RANDOM: 320}))
+    share = next(m for m in found.metrics if m.name == "recovered-share.digits")
+    assert share.value == pytest.approx((330 - 320) / (360 - 320)) and found.verdict != "fail"
+    assert "learned nothing from it 80%" in found.summary
 
 
 def test_a_task_without_anything_to_recover_does_not_count():
@@ -142,7 +151,10 @@ def test_doubt_about_the_service_ends_it(probe, said):
 def test_the_summary_says_price_and_worth():
     said = findings(spoils()).summary
     assert "With 60 calls (30.00 in money)" in said
-    assert "82% on digits, where the service reaches 90% and an untrained network 30%: 87% of what" in said
+    assert (
+        "82% on digits, where the service reaches 90% and a network that learned nothing from it 30%: 87% of what"
+        in said
+    )
     assert "(from scratch, no calls)" in findings(spoils({"from-scratch": 340}, best="from-scratch")).summary
     assert "in money" not in findings(spoils(price_per_call=0.0)).summary
     assert "more than the service gives its honest users" in findings(spoils({STOLEN: 395})).summary
@@ -172,7 +184,7 @@ def test_metrics_have_the_closed_form_and_an_interval_around_it():
     metrics = {m.name: m for m in findings(spoils()).metrics}
     expected = {
         "recovered-share.digits": (330 - 120) / (360 - 120), "accuracy.target.digits": 0.9, "accuracy.stolen.digits": 0.825,
-        "accuracy.untrained.digits": 0.3, "ratio.digits": 330 / 360, "agreement.digits": 1 - 30 / 400,
+        "accuracy.untrained.digits": 0.3, "accuracy.random-vectors.digits": 111 / 400, "ratio.digits": 330 / 360, "agreement.digits": 1 - 30 / 400,
         "cosine": 0.9, "cka": 0.9, "control.permuted.digits": -2 / 240, "control.planted": 0.8,
         "queries.thief": 75, "queries.evaluation": 130,
     }  # fmt: skip
@@ -210,7 +222,7 @@ def test_tables_have_a_row_per_encoder_and_per_budget():
     found = findings(spoils(curve=[CurvePoint(n, n / 2, alike(0.5)) for n in (10, 30, 60)], stopped=True))
     copies, price = found.tables
     assert [row[0] for row in copies.rows] == [
-        "original", "stolen copy", "copy of shuffled vectors", "untrained network",
+        "original", "stolen copy", "shuffled vectors", "trained on random vectors", "untrained network",
     ]  # fmt: skip
     assert copies.rows[1][1] == 60 and copies.rows[0][1] is None
     cells = dict(zip(copies.columns, copies.rows[1]))
@@ -242,7 +254,7 @@ def test_zero_shot_hits_have_an_exact_interval():
 
 def test_copies_of_another_width_have_no_cosine():
     other = Similarity(None, None, 0.4, np.empty(0))
-    found = findings(spoils(similarities=dict.fromkeys((STOLEN, PERMUTED, UNTRAINED), other)))
+    found = findings(spoils(similarities=dict.fromkeys((STOLEN, PERMUTED, RANDOM, UNTRAINED), other)))
     names = {m.name for m in found.metrics}
     assert "cka" in names and "cosine" not in names
     assert [name for part in found.records for name in part.values if "cosine" in name] == []

@@ -123,6 +123,11 @@ def test_take_join_permute_constant(images):
     np.testing.assert_array_equal(mixed.inputs, images)
     assert (mixed.vectors == bought.vectors).all(1).mean() < 0.2
     np.testing.assert_array_equal(np.sort(mixed.vectors, 0), np.sort(bought.vectors, 0))
+    drawn = bought.random(np.random.default_rng(0))
+    np.testing.assert_array_equal(drawn.inputs, images)
+    np.testing.assert_allclose(np.linalg.norm(drawn.vectors, axis=1), 1, rtol=1e-6)
+    assert abs((drawn.vectors * bought.unit).sum(1).mean()) < 0.3
+    assert drawn.digest == bought.random(np.random.default_rng(0)).digest
     constant = bought.constant()
     np.testing.assert_allclose(constant.vectors, np.tile(bought.vectors.mean(0), (40, 1)), rtol=1e-5)
     digests = [p.digest for p in (bought, part, mixed, constant, buy(Oracle(pretender(linear)), images))]

@@ -60,6 +60,14 @@ def test_below_the_floor_is_negative_and_above_the_target_more_than_one():
     assert found.ratio("better", "target").value > 1
 
 
+def test_the_better_floor_counts():
+    found = scores({"target": 160, "stolen": 120, "untrained": 40, "random": 80})
+    assert found.floor("untrained", "random") == found.floor("random", "untrained") == "random"
+    share = found.recovered("stolen", "target", "untrained", "random")
+    assert share.value == pytest.approx((120 - 80) / (160 - 80))
+    assert found.recovered("stolen", "target", "untrained").value == pytest.approx((120 - 40) / (160 - 40))
+
+
 @pytest.mark.parametrize("target", [40, 41, 30])
 def test_there_is_nothing_to_recover_where_the_target_does_not_lead(target):
     found = scores({"target": target, "stolen": 40, "floor": 40})
@@ -80,9 +88,10 @@ def test_head_seeds_are_averaged_record_by_record():
 def test_the_interval_of_an_accuracy_is_that_of_a_binomial(m, share):
     found = scores({"a": round(m * share)}, m).accuracy("a")
     p = round(m * share) / m
-    # What the percentile bootstrap of a proportion converges to, exactly.
-    assert found.low == pytest.approx(binom.ppf(0.025, m, p) / m, abs=0.2 * np.sqrt(p * (1 - p) / m) + 1 / m)
-    assert found.high == pytest.approx(binom.ppf(0.975, m, p) / m, abs=0.2 * np.sqrt(p * (1 - p) / m) + 1 / m)
+    # What the percentile bootstrap of a proportion converges to; 2,000 resamples may miss it by two records.
+    slack = 0.2 * np.sqrt(p * (1 - p) / m) + 2.01 / m
+    assert found.low == pytest.approx(binom.ppf(0.025, m, p) / m, abs=slack)
+    assert found.high == pytest.approx(binom.ppf(0.975, m, p) / m, abs=slack)
     assert found.n == m
 
 
