@@ -295,36 +295,51 @@ class TestDesk:
 
         async def work() -> None:
             desk = Desk(home, "run", 5)
-            assert await desk.acquire("a", 0.01)
-            assert not await desk.acquire("b", 0.02)
+            assert await desk.acquire("a", 0.01) == {}
+            assert None is await desk.acquire("b", 0.02)
             with pytest.raises(TimeoutError):
                 FileLock(AnswerCache.lock_file(home.answers)).acquire(timeout=0)
             await desk.release("b")  # of something it does not hold
-            assert not await desk.acquire("b", 0.02)
+            assert None is await desk.acquire("b", 0.02)
             waiting = asyncio.create_task(desk.acquire("b", 5))
             await asyncio.sleep(0.01)
             await desk.release("a")
-            assert await waiting
+            assert await waiting == {}
 
         asyncio.run(work())
         with closing(AnswerCache(home.answers)) as cache, cache.alone():
 
             async def beside() -> None:
-                assert not await Desk(home, "run", 5).acquire("a", 0.02)
+                assert None is await Desk(home, "run", 5).acquire("a", 0.02)
 
             asyncio.run(beside())
 
     def test_a_dead_worker_holds_nothing_whenever_its_wish_arrives(self, tmp_path: Path):
         async def work() -> None:
             desk = Desk(Home(tmp_path), "run", 5)
-            assert await desk.acquire("a", 1)
+            assert await desk.acquire("a", 1) == {}
             waiting = asyncio.create_task(desk.acquire("b", 5))
             await asyncio.sleep(0.01)
             await desk.forget("b")
-            assert not await waiting
+            assert None is await waiting
             await desk.forget("a")
-            assert not await desk.acquire("a", 1)
-            assert await desk.acquire("c", 1)
+            assert None is await desk.acquire("a", 1)
+            assert await desk.acquire("c", 1) == {}
+
+        asyncio.run(work())
+
+    def test_answers_come_with_the_lock_which_is_not_kept_where_they_cannot_be_read(self, tmp_path: Path):
+        home = Home(tmp_path)
+
+        async def work() -> None:
+            desk = Desk(home, "run", 5)
+            await desk.ask("answers", "put", ["k"], ["answer"])
+            assert await desk.acquire("a", 1, ["k", "x"]) == {"k": "answer"}
+            await desk.release("a")
+            desk._books["answers"].close()
+            assert isinstance(await desk.acquire("a", 1, ["k"]), Raised)
+            del desk._books["answers"]
+            assert await desk.acquire("b", 0.02, ["k"]) == {"k": "answer"}
 
         asyncio.run(work())
 

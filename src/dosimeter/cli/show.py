@@ -16,7 +16,6 @@ def show(
 ) -> None:
     """Show one method: purpose, needs, settings, tags."""
     from dosimeter.cli.display import print_entry, print_json, print_table, print_text
-
     from dosimeter.core.taxonomies import by_taxonomy, find_tag
 
     described = _describe(slug)

@@ -69,8 +69,18 @@ class Desk:
             )
         return self._books[book]
 
-    async def acquire(self, worker: str, patience: float) -> bool:
-        """Whether ``worker`` may ask the target now; waits up to ``patience`` seconds for it."""
+    async def acquire(self, worker: str, patience: float, keys: Sequence[str] = ()) -> Any:
+        """The stored answers among ``keys`` if ``worker`` may ask the target now; ``None`` if it may not after
+        ``patience`` seconds. They come with the lock because everybody looks them up right after.
+        """
+        if not await self._acquired(worker, patience):
+            return None
+        found = await self.ask("answers", "get", keys)
+        if isinstance(found, Raised):
+            await self.release(worker)
+        return found
+
+    async def _acquired(self, worker: str, patience: float) -> bool:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience
         while worker not in self._gone:
@@ -137,53 +147,87 @@ def answered(reference: Any) -> Any:
     return answer
 
 
+class Line:
+    """From one worker to the desk: calls that wait for what they return, and calls that are waited for together.
+
+    The desk hears the calls of one worker in the order in which they were made.
+    """
+
+    def __init__(self, desk: Any, worker: str) -> None:
+        self.desk, self.worker = desk, worker
+        self._open: list[Any] = []
+
+    def ask(self, book: str, name: str, *arguments: Any, **options: Any) -> Any:
+        """What ``name`` of the ``ledger`` or the ``answers`` is or gives."""
+        return answered(self.desk.ask.remote(book, name, *arguments, **options))
+
+    def send(self, method: str, *arguments: Any, **options: Any) -> None:
+        """Call ``method`` of the desk; :meth:`wait` hears whether it failed."""
+        self._open.append(getattr(self.desk, method).remote(*arguments, **options))
+
+    def wait(self) -> None:
+        """Return when everything that was sent is done, or raise what went wrong first."""
+        sent, self._open = self._open, []
+        for reference in sent:
+            answered(reference)
+
+
 class RemoteLedger:
     """Stands for the :class:`core.ledger.Ledger` of the desk."""
 
-    def __init__(self, desk: Any, max_queries: int | None) -> None:
-        self._desk, self.max_queries = desk, max_queries
-        self._ask("used")  # an unusable file is found before anything else
-
-    def _ask(self, name: str, *arguments: Any, **options: Any) -> Any:
-        return answered(self._desk.ask.remote("ledger", name, *arguments, **options))
+    def __init__(self, line: Line, max_queries: int | None) -> None:
+        self._line, self.max_queries = line, max_queries
+        line.ask("ledger", "used")  # an unusable file is found before anything else
 
     @property
     def remaining(self) -> int | None:
         """Queries that may still be reserved; ``None`` without a cap."""
         if self.max_queries is None:
             return None
-        left: int = self._ask("remaining")
+        left: int = self._line.ask("ledger", "remaining")
         return left
 
     def require(self, queries: int) -> None:
         """Raise :class:`BudgetExceeded` unless ``queries`` more fit under the cap."""
         if self.max_queries is not None:
-            self._ask("require", queries)
+            self._line.ask("ledger", "require", queries)
 
     def reserve(self, queries: int, *, target: str, scope: str = "", price_per_call: float = 0.0) -> None:
         """Count ``queries`` as spent, or raise :class:`BudgetExceeded` and count nothing."""
-        self._ask("reserve", queries, target=target, scope=scope, price_per_call=price_per_call)
+        self._line.ask(
+            "ledger", "reserve", queries, target=target, scope=scope, price_per_call=price_per_call
+        )
 
     def settle(self, queries: int, *, target: str, scope: str = "", price_per_call: float = 0.0) -> None:
-        """Note that the answers to ``queries`` reserved queries are stored."""
-        self._ask("settle", queries, target=target, scope=scope, price_per_call=price_per_call)
+        """Note that the answers to ``queries`` reserved queries are stored; heard of when the lock is given back."""
+        self._line.send(
+            "ask", "ledger", "settle", queries, target=target, scope=scope, price_per_call=price_per_call
+        )
 
 
 class RemoteAnswers:
-    """Stands for the :class:`core.cache.AnswerCache` of the desk, for the worker called ``worker``."""
+    """Stands for the :class:`core.cache.AnswerCache` of the desk."""
 
-    def __init__(self, desk: Any, worker: str) -> None:
-        self._desk, self._worker = desk, worker
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._missing: list[str] = []
+        self._came_with_lock: dict[str, Any] | None = None
         self.get([])
 
     def get(self, keys: Sequence[str]) -> dict[str, Any]:
         """The stored answers among ``keys``."""
-        found: dict[str, Any] = answered(self._desk.ask.remote("answers", "get", keys))
+        found, self._came_with_lock = self._came_with_lock, None
+        if found is None or list(keys) != self._missing:
+            found = self._line.ask("answers", "get", keys)
+        self._missing = [key for key in keys if key not in found]
         return found
 
     def put(self, keys: Sequence[str], answers: Sequence[Any] | np.ndarray) -> None:
-        """Store ``answers`` under ``keys``; a key that is there keeps its first answer."""
-        answered(self._desk.ask.remote("answers", "put", keys, answers))
+        """Store ``answers`` under ``keys``; a key that is there keeps its first answer.
+
+        A failure is heard of when the lock is given back, before the answers reach who asked.
+        """
+        self._line.send("ask", "answers", "put", keys, answers)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -192,9 +236,16 @@ class RemoteAnswers:
         Raises:
             BudgetExceeded: the time limit passed while others were asking.
         """
-        while not answered(self._desk.acquire.remote(self._worker, _LOCK_CHECK_SECONDS)):
+        line = self._line
+        while True:
+            found = answered(line.desk.acquire.remote(line.worker, _LOCK_CHECK_SECONDS, self._missing))
+            if found is not None:
+                break
             check_time()
+        self._came_with_lock = found
         try:
             yield
         finally:
-            answered(self._desk.release.remote(self._worker))
+            self._came_with_lock = None
+            line.send("release", line.worker)
+            line.wait()

@@ -30,7 +30,7 @@ from dosimeter.study.cell import Bench, CellJob, run_cell
 from dosimeter.study.home import Home
 from dosimeter.study.identity import code_version
 from dosimeter.study.materials import Materials
-from dosimeter.study.ray_books import RemoteAnswers, RemoteLedger, answered
+from dosimeter.study.ray_books import Line, RemoteAnswers, RemoteLedger, answered
 from dosimeter.study.threads import pinned
 
 PIECE_BYTES = 4 * 2**20
@@ -49,7 +49,8 @@ class RemoteBench(Bench):
     @contextmanager
     def books(self) -> Iterator[tuple[QueryBill, AnswerKeeper]]:
         """The proxies of bill and answers."""
-        yield RemoteLedger(self.desk, self.spec.budget.queries), RemoteAnswers(self.desk, self.worker)
+        line = Line(self.desk, self.worker)
+        yield RemoteLedger(line, self.spec.budget.queries), RemoteAnswers(line)
 
 
 @dataclass(frozen=True)
