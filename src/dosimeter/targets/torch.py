@@ -266,12 +266,15 @@ class TorchTarget(Target):
         for part in self.module.modules():
             if part.training:
                 self.module.eval()
-            for tensor in part._parameters.values():
-                if tensor is not None:
-                    state.append((tensor.data_ptr(), tensor._version))
-            for name, tensor in part._buffers.items():
-                if tensor is not None and name not in part._non_persistent_buffers_set:
-                    state.append((tensor.data_ptr(), tensor._version))
+            kept = [
+                *part._parameters.values(),
+                *(
+                    buffer
+                    for name, buffer in part._buffers.items()
+                    if name not in part._non_persistent_buffers_set
+                ),
+            ]
+            state += [(tensor.data_ptr(), tensor._version) for tensor in kept if tensor is not None]
         return tuple(state)
 
 

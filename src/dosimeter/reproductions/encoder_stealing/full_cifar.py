@@ -24,7 +24,7 @@ from dosimeter.reproductions.encoder_stealing.relations import RANDOM, UNTRAINED
 from dosimeter.targets.torch import TorchTarget
 
 QUERIES = 5000
-RECIPE = Recipe(steps=500, schedule="cosine")
+RECIPE = Recipe(steps=300, schedule="cosine")
 HEADS = HeadRecipe(learning_rate=1e-3, epochs=60)
 
 

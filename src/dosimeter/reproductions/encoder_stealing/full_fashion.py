@@ -44,7 +44,7 @@ from dosimeter.targets.torch import Preprocessing, TorchTarget
 SIZE, WIDTH = 28, 128
 QUERIES, COMPARED, SEEDS = 5000, 500, 3
 BUDGETS = (250, 500, 1000, 2500)
-RECIPE = Recipe(steps=500, schedule="cosine")
+RECIPE = Recipe(steps=400, schedule="cosine")
 PLAIN = RECIPE.model_copy(update={"augmentation_weight": 0.0})
 # The specification's cap: 60 epochs over 2,000 labels at a learning rate of 1e-3.
 HEADS = HeadRecipe(learning_rate=1e-3, epochs=60)
