@@ -83,7 +83,7 @@ def test_a_result_takes_values_only_of_its_metrics_and_only_with_their_mean():
     scores = RecordScores.of(["x", "y"], {"hits": [1, 0]})
     assert Result.from_json(result(0.5, scores).to_json()).records == [scores]
     with pytest.raises(
-        ValidationError, match="metric 'hits' is 0.9, but the mean of its values per record is 0.5"
+        ValidationError, match=r"metric 'hits' is 0\.9, but the mean of its values per record is 0\.5"
     ):
         result(0.9, scores)
     with pytest.raises(ValidationError, match="values per record for 'other', which is no metric of 'm'"):
