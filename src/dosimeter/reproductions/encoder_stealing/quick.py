@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,14 @@ PLAIN = RECIPE.model_copy(update={"augmentation_weight": 0.0})
 HEADS = HeadRecipe(hidden=(128, 64), learning_rate=1e-3, batch_size=64, epochs=240)
 BUDGETS = (25, 100, 500)
 COMPARED, SEEDS = 500, 3
+_CLOSE = (
+    "holds at seeds 0 and 2; at seed 1 the gain is 2.6 points: the original is itself a SimCLR network of some 630 digits, and 639 "
+    "tested digits tell accuracies apart by little more than a point"
+)
+_UNSTEADY = (
+    "not in the paper; holds at seeds 0 and 1; at seed 2 it is -0.02: intervals lose a little behind fine rounding, and behind top-k they "
+    "gain or lose with the encoder"
+)
 _TOWERS = "two towers"
 _NO_ROOM = (
     "a hundred digits are enough for a copy as useful as the original, with or without augmented views, so at 500 the sign of "
@@ -72,10 +81,16 @@ def measure(seed: int, cache: Path) -> Measured:
         *relations.in_domain_claims(judged, "stolen"),
         *relations.augmentation_claims(judged, COMPARED, SEEDS, QUERIES, SEEDS, open_recovered=_NO_ROOM),
         relations.budget_claim(judged, COMPARED, QUERIES, SEEDS),
-        *relations.scratch_claims(judged, "stolen", "from-scratch"),
+        *(
+            replace(claim, open=_CLOSE)
+            for claim in relations.scratch_claims(judged, "stolen", "from-scratch")
+        ),
         *service.claims(place, RECIPE, seed),
         *zero_shot,
-        *defence_claims(costs, judged),
+        *(
+            replace(claim, open=_UNSTEADY) if claim.name == "adaptive-gains" else claim
+            for claim in defence_claims(costs, judged)
+        ),
         *relations.control_claims(judged, "permuted", "constant"),
     ]
     measured.tables += [

@@ -126,22 +126,19 @@ def share_claim(
     )
 
 
-def in_domain_claims(judged: Judged, stolen: str, label: str = "") -> list[Claim]:
+def in_domain_claims(judged: Judged, stolen: str) -> list[Claim]:
     """Relations 1 and 2: the copy is about as useful as the original, and says about the same."""
-    prefix = f"{label}-" if label else ""
     claims = []
     for task, scores in judged.scores.items():
         floor = scores.floor(*FLOORS)
         ta, sa, ra = (scores.accuracy(name).value for name in (TARGET, stolen, floor))
         said = f"{task}: TA {ta:.3f}, SA {sa:.3f}, RA {ra:.3f} ({floor})"
         claims.append(
-            share_claim(
-                f"{prefix}ratio-{task}", f"SA / TA on {said}", scores.ratio(stolen, TARGET), ">=", RATIO
-            )
+            share_claim(f"ratio-{task}", f"SA / TA on {said}", scores.ratio(stolen, TARGET), ">=", RATIO)
         )
         claims.append(
             share_claim(
-                f"{prefix}recovered-{task}",
+                f"recovered-{task}",
                 f"recovered share (SA - RA) / (TA - RA) on {task}",
                 scores.recovered(stolen, TARGET, *FLOORS),
                 ">=",
@@ -149,13 +146,11 @@ def in_domain_claims(judged: Judged, stolen: str, label: str = "") -> list[Claim
             )
         )
     cosine = judged.similarities[stolen].cosine
-    claims.append(
-        share_claim(f"{prefix}cosine", "mean held-out cosine of copy and original", cosine, ">=", COSINE)
-    )
+    claims.append(share_claim("cosine", "mean held-out cosine of copy and original", cosine, ">=", COSINE))
     gain = judged.centred(stolen).value - judged.centred(UNTRAINED).value
     claims.append(
         Claim(
-            f"{prefix}centred-cosine",
+            "centred-cosine",
             f"centred held-out cosine of the copy ({judged.centred(stolen).value:.3f}) minus that of an untrained network "
             f"({judged.centred(UNTRAINED).value:.3f})",
             gain,
@@ -243,7 +238,7 @@ def budget_claim(judged: Judged, few: int, most: int, seeds: int, seeds_at_most:
     )
 
 
-def scratch_claims(judged: Judged, stolen: str, scratch: str, *, label: str = "") -> list[Claim]:
+def scratch_claims(judged: Judged, stolen: str, scratch: str) -> list[Claim]:
     """Relation 5: the same inputs and compute without a query give less, on some task by three points or more."""
     gains = {
         task: scores.accuracy(stolen).value - scores.accuracy(scratch).value
@@ -252,7 +247,7 @@ def scratch_claims(judged: Judged, stolen: str, scratch: str, *, label: str = ""
     best = max(gains, key=gains.__getitem__)
     return [
         Claim(
-            f"{label}-over-scratch" if label else "over-scratch",
+            "over-scratch",
             f"SA minus accuracy of SimCLR on the same inputs without a query, on {best}, the task where it is largest",
             gains[best],
             ">=",
@@ -281,9 +276,8 @@ def budget_table(judged: Judged, arms: Mapping[int, str], name: str = "budget") 
     )
 
 
-def control_claims(judged: Judged, permuted: str, constant: str | None, label: str = "") -> list[Claim]:
+def control_claims(judged: Judged, permuted: str, constant: str | None) -> list[Claim]:
     """Shuffled vectors and one vector for all teach nothing."""
-    prefix = f"{label}-" if label else ""
     claims = []
     for arm, words in (
         (permuted, "vectors shuffled among the inputs"),
@@ -293,7 +287,7 @@ def control_claims(judged: Judged, permuted: str, constant: str | None, label: s
             continue
         claims.append(
             Claim(
-                f"{prefix}{arm}",
+                f"{arm}",
                 f"recovered share of a copy trained on {words}, mean of {len(judged.scores)} tasks",
                 judged.recovered(arm),
                 "<=",
@@ -304,7 +298,7 @@ def control_claims(judged: Judged, permuted: str, constant: str | None, label: s
     share = judged.centred(permuted)
     claims.append(
         share_claim(
-            f"{prefix}{permuted}-cosine",
+            f"{permuted}-cosine",
             "centred held-out cosine of a copy trained on shuffled vectors",
             Share(
                 abs(share.value),
