@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dosimeter.attacks.encoder_stealing.adaptive import detect_defense, evidence
+from dosimeter.attacks.encoder_stealing.interval_loss import Intervals
 from dosimeter.attacks.encoder_stealing.purchase import Purchase, buy
 from dosimeter.attacks.encoder_stealing.scoring import Task, score_task
+from dosimeter.attacks.encoder_stealing.training import Recipe
 from dosimeter.core.claim import Claim
 from dosimeter.core.figures import line
 from dosimeter.core.method import Defense
@@ -18,6 +21,7 @@ from dosimeter.core.result import Figure, Table
 from dosimeter.core.target import Target
 from dosimeter.defenses.features import FeatureNoise, FeatureRounding, TopKFeatures
 from dosimeter.models.heads import HeadRecipe
+from dosimeter.reproductions.encoder_stealing.arms import Arm
 from dosimeter.reproductions.encoder_stealing.relations import TARGET, Judged
 
 #: The strengths that the specification asks about, and one at which nothing is left to steal.
@@ -66,6 +70,18 @@ def defences(
         kept = inputs[some] if isinstance(inputs, np.ndarray) else [inputs[row] for row in some]
         found.append(Defended(name, name.split(" ")[0], oracle, buy(oracle, kept)))  # type: ignore[arg-type]
     return found
+
+
+def arms_against(defended: Sequence[Defended], recipe: Recipe, seed: int) -> list[Arm]:
+    """The plain copy behind each defence, and where the defence shows in the vectors the adaptive one."""
+    arms = []
+    for one in defended:
+        arms.append(Arm(one.arm, one.purchase, recipe, seed))
+        seen = detect_defense(one.purchase.vectors)
+        if seen.seen:
+            goal = Intervals(evidence(one.purchase.vectors, seen))
+            arms.append(Arm(one.adaptive, one.purchase, recipe, seed, goal=goal, note=str(seen)))
+    return arms
 
 
 @dataclass

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from dosimeter.attacks.encoder_stealing.adaptive import detect_defense, evidence
-from dosimeter.attacks.encoder_stealing.interval_loss import Intervals
 from dosimeter.attacks.encoder_stealing.purchase import buy
 from dosimeter.attacks.encoder_stealing.rivals import from_scratch
 from dosimeter.attacks.encoder_stealing.scoring import Task
@@ -31,7 +29,7 @@ from dosimeter.models.simclr import fit_simclr
 from dosimeter.reproductions.encoder_stealing import relations
 from dosimeter.reproductions.encoder_stealing.arms import Arm, make
 from dosimeter.reproductions.encoder_stealing.defended import (
-    Defended,
+    arms_against,
     defence_claims,
     defence_table,
     defences,
@@ -104,7 +102,7 @@ def measure(seed: int, cache: Path) -> Measured:
         Arm("permuted", whole.permuted(shuffle), RECIPE, start),
         Arm(RANDOM, whole.random(shuffle), RECIPE, start),
         Arm(UNTRAINED, whole, None, derive_seed(seed, "untrained")),
-        *_against(defended, start),
+        *arms_against(defended, RECIPE, start),
     ]
     judged_by = relations.batches_of(tasks, held)
     made = make(
@@ -206,17 +204,6 @@ def _more_defences(own: np.ndarray, service: Target, seed: int) -> dict[str, Def
         "poison 0.5": FeaturePoisoning(student=proxy, rho=0.5),
         "poison 2": FeaturePoisoning(student=proxy, rho=2),
     }
-
-
-def _against(defended: list[Defended], start: int) -> list[Arm]:
-    arms = []
-    for one in defended:
-        arms.append(Arm(one.arm, one.purchase, RECIPE, start))
-        seen = detect_defense(one.purchase.vectors)
-        if seen.seen:
-            goal = Intervals(evidence(one.purchase.vectors, seen))
-            arms.append(Arm(one.adaptive, one.purchase, RECIPE, start, goal=goal, note=str(seen)))
-    return arms
 
 
 def _selection_claim(judged: relations.Judged) -> Claim:

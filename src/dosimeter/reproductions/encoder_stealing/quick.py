@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from dosimeter.attacks.encoder_stealing.adaptive import detect_defense, evidence
-from dosimeter.attacks.encoder_stealing.interval_loss import Intervals
 from dosimeter.attacks.encoder_stealing.purchase import Purchase, buy
 from dosimeter.attacks.encoder_stealing.rivals import from_scratch
 from dosimeter.attacks.encoder_stealing.training import Recipe
@@ -20,7 +18,7 @@ from dosimeter.models.heads import HeadRecipe
 from dosimeter.reproductions.encoder_stealing import relations, service, towers
 from dosimeter.reproductions.encoder_stealing.arms import Arm, jobs, side_by_side
 from dosimeter.reproductions.encoder_stealing.defended import (
-    Defended,
+    arms_against,
     defence_claims,
     defence_table,
     defences,
@@ -58,7 +56,10 @@ def measure(seed: int, cache: Path) -> Measured:
     oracle = Oracle(place.service)
     whole = buy(oracle, place.inside)
     defended = defences(place.service, place.inside, seed=seed)
-    arms = [*_undefended(place, oracle, whole, seed), *_defended(defended, seed)]
+    arms = [
+        *_undefended(place, oracle, whole, seed),
+        *arms_against(defended, RECIPE, derive_seed(seed, "compared", 0)),
+    ]
     judged_by = relations.batches_of(place.tasks, place.held)
     making = jobs(
         arms,
@@ -145,24 +146,4 @@ def _undefended(place: World, oracle: Oracle, whole: Purchase, seed: int) -> lis
         Arm(RANDOM, whole.random(order), RECIPE, start),
         Arm(UNTRAINED, whole, None, derive_seed(seed, "untrained")),
     ]
-    return arms
-
-
-def _defended(defended: list[Defended], seed: int) -> list[Arm]:
-    arms = []
-    for one in defended:
-        arms.append(Arm(one.arm, one.purchase, RECIPE, derive_seed(seed, "compared", 0)))
-        seen = detect_defense(one.purchase.vectors)
-        if seen.seen:
-            goal = Intervals(evidence(one.purchase.vectors, seen))
-            arms.append(
-                Arm(
-                    f"{one.arm}, adaptive",
-                    one.purchase,
-                    RECIPE,
-                    derive_seed(seed, "compared", 0),
-                    goal=goal,
-                    note=str(seen),
-                )
-            )
     return arms
