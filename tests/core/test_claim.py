@@ -78,6 +78,7 @@ def test_json_whatever_kind_of_number_was_measured(kind):
                 "holds": True,
             }
         ],
+        "tables": [],
     }
 
 
