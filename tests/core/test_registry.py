@@ -66,7 +66,10 @@ def test_listing_imports_no_method_and_no_framework():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("encoder-inferense", r"no method 'encoder-inferense'\. Did you mean encoder-inference or encoder-stealing\?"),
+        (
+            "encoder-inferense",
+            r"no method 'encoder-inferense'\. Did you mean encoder-inference or encoder-stealing\?",
+        ),
         ("jpeg-input", r"Did you mean jpeg-inputs"),
         ("zzz", r"no method 'zzz'\. 'dosimeter list' shows what there is\."),
         ("another/jpeg-inputs", r"no method 'another/jpeg-inputs'\. Did you mean jpeg-inputs\?"),

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,7 @@ class Desk:
         self._gone: set[str] = set()
         self._messages: list[Any] = []
         self._some = asyncio.Event()
+        self._changed = asyncio.Event()
 
     async def ask(self, book: str, name: str, *arguments: Any, **options: Any) -> Any:
         """What ``name`` of the ``ledger`` or the ``answers`` is or gives; :class:`Raised` if it raises."""
@@ -87,9 +88,13 @@ class Desk:
             if self._holder is None and self._lock_file():
                 self._holder = worker
                 return True
-            if loop.time() >= deadline:
+            left = deadline - loop.time()
+            if left <= 0:
                 return False
-            await asyncio.sleep(_LOCK_RETRY_SECONDS)
+            # Only the release of a worker of this study is heard of; other studies that hold the file say nothing.
+            wait = left if self._holder is not None else min(left, _LOCK_RETRY_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), wait)
         return False
 
     def _lock_file(self) -> bool:
@@ -104,11 +109,18 @@ class Desk:
         if self._holder == worker:
             self._lock.release()
             self._holder = None
+            self._wake()
 
     async def forget(self, worker: str) -> None:
         """``worker`` is dead: it asks no more, nor does what it sent before and arrives late."""
         self._gone.add(worker)
         await self.release(worker)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Whoever waits for the lock looks again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def tell(self, message: Any) -> None:
         """Something for the driver: progress, or a line for its log."""
