@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -102,9 +103,10 @@ def connected(
         return
     with _signals_kept(), _without_warnings():
         if address is None:
-            with _reaped() as place:
+            with _reaped() as (place, watch):
                 _start(ray, place, cpus)
                 try:
+                    watch(_descendants())
                     yield Connection(place=place)
                 finally:
                     ray.shutdown()
@@ -184,20 +186,49 @@ def _look_for(address: str) -> None:
 
 
 @contextmanager
-def _reaped() -> Iterator[Path]:
-    """A folder for a cluster; it and whoever works for it end with this process, however it ends."""
+def _reaped() -> Iterator[tuple[Path, Any]]:
+    """A folder for a cluster, and a function that is told its processes; both end with this process, however it ends."""
     base = tempfile.gettempdir()
-    short = base if len(base) < _LONGEST_FOLDER_NAME else "/tmp"
-    place = Path(tempfile.mkdtemp(prefix="dosimeter-ray-", dir=short))
+    place = Path(
+        tempfile.mkdtemp(prefix="dosimeter-ray-", dir=base if len(base) < _LONGEST_FOLDER_NAME else "/tmp")
+    )
     command = [sys.executable, "-I", "-S", str(Path(ray_reaper.__file__)), str(place)]
     # In a session of its own, so that it outlives a kill of this process's whole group.
-    reaper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    reaper = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
     assert reaper.stdin is not None
+    pipe = reaper.stdin
+
+    def watch(processes: Sequence[int]) -> None:
+        pipe.writelines(f"{pid}\n" for pid in processes)
+        pipe.flush()
+
     try:
-        yield place
+        yield place, watch
     finally:
-        reaper.stdin.close()
+        pipe.close()
         reaper.wait()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _descendants() -> list[int]:
+    """Processes below this one; none where the system has no ``/proc``."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            continue
+    found = [os.getpid()]
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == pid]
+    return [pid for pid in found[1:] if not _is_reaper(pid)]
+
+
+def _is_reaper(pid: int) -> bool:
+    try:
+        return ray_reaper.__file__.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 @contextmanager

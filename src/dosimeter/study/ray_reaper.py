@@ -1,11 +1,11 @@
 """Ends what a killed driver of a local Ray cluster leaves behind; runs on its own, with nothing but the standard library.
 
-Ray's own processes follow a killed driver by themselves, except two agents that wait for a minute, and workers that were
-starting at that moment. This program waits until its standard input closes, which says that the driver is gone or done. Then
-it gives the processes that work for the cluster, which its folder gives away, a moment to end, ends those that do not, and
-removes the folder.
+Ray's own processes follow a killed driver by themselves, except two agents that wait for a minute, and a worker that was
+starting or waiting at that moment. This program is told process ids on standard input; when that closes (the driver is gone, or
+done) it ends those that are still there, and whatever else works for the cluster, which its folder gives away; then it removes
+the folder.
 
-    python ray_reaper.py FOLDER
+    python ray_reaper.py FOLDER < process ids, one a line
 """
 
 from __future__ import annotations
@@ -15,57 +15,54 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 _GRACE_SECONDS = 1.0
-_LONGEST_SECONDS = 15.0
-_QUIET_SECONDS = 0.5
+
+
+def started(pid: int) -> str | None:
+    """When the process began, in ticks since the machine did; ``None`` if there is none. Tells it from a later one."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
 
 
 def working_for(folder: str) -> list[int]:
-    """Processes that have a file of ``folder`` open, or name it in their command line or environment.
-
-    Not this one, nor who started it; none where the system has no ``/proc``. Ray's agents overwrite their command line and
-    environment, but keep their logs open.
-    """
-    spared = (os.getpid(), os.getppid())
-    return [
-        int(process.name)
-        for process in Path("/proc").glob("[0-9]*")
-        if int(process.name) not in spared and any(folder in said for said in _said_by(process))
-    ]
-
-
-def _said_by(process: Path) -> Iterator[str]:
-    with suppress(OSError):  # gone, or somebody else's
-        for name in ("cmdline", "environ"):
-            yield os.fsdecode((process / name).read_bytes())
-    with suppress(OSError):
-        for link in (process / "fd").iterdir():
-            with suppress(OSError):
-                yield str(link.readlink())
+    """Processes whose command line or environment names ``folder``, but for this one and who started it; none where there is no ``/proc``."""
+    name, found = os.fsencode(folder), []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # gone, or somebody else's
+            said = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            if name in said and int(process.name) not in (os.getpid(), os.getppid()):
+                found.append(int(process.name))
+    return found
 
 
 def main(folder: str) -> None:
-    """Wait for standard input to close, then end who works for the cluster in ``folder`` and remove it."""
+    """Wait for standard input to close, then end the processes that it named and remove ``folder``."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
-    sys.stdin.read()
-    began = time.monotonic()
-    quiet_since = began
-    # What is just starting may show a moment later, and make the folder anew.
-    while (now := time.monotonic()) < min(quiet_since + _QUIET_SECONDS, began + _LONGEST_SECONDS):
-        if left := working_for(folder):
-            quiet_since = now
-            for pid in left if now > began + _GRACE_SECONDS else ():
+    known = {pid: started(pid) for pid in map(int, sys.stdin)}
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while left := [
+        *(pid for pid, begun in known.items() if begun is not None and started(pid) == begun),
+        *working_for(folder),
+    ]:
+        if time.monotonic() > deadline:
+            for pid in left:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+            deadline += _GRACE_SECONDS
+            if not working_for(folder):
+                break
         time.sleep(0.05)
-    shutil.rmtree(folder, ignore_errors=True)
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not Path(folder).exists():
+            return
+        time.sleep(0.1)
 
 
 if __name__ == "__main__":
