@@ -222,7 +222,7 @@ def test_tables_have_a_row_per_encoder_and_per_budget():
     found = findings(spoils(curve=[CurvePoint(n, n / 2, alike(0.5)) for n in (10, 30, 60)], stopped=True))
     copies, price = found.tables
     assert [row[0] for row in copies.rows] == [
-        "original", "stolen copy", "shuffled vectors", "trained on random vectors", "untrained network",
+        "original", "stolen copy", "shuffled vectors", "random vectors", "untrained network",
     ]  # fmt: skip
     assert copies.rows[1][1] == 60 and copies.rows[0][1] is None
     cells = dict(zip(copies.columns, copies.rows[1]))

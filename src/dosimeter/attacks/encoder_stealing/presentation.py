@@ -39,7 +39,7 @@ _SHOWN = {
     STOLEN: "stolen copy",
     PERMUTED: "shuffled vectors",
     UNTRAINED: "untrained network",
-    RANDOM: "trained on random vectors",
+    RANDOM: "random vectors",
     "adaptive": "copy that undoes the defence",
     "no-augmentation": "copy without augmentation",
     "conventional": "conventional copy",
